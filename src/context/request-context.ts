@@ -1,0 +1,130 @@
+/**
+ * The request context: one object per request, in the process's one `AsyncLocalStorage`.
+ *
+ * Entered by the server hook (`instrumentation/http-server.ts`), the wrappers in `next/`, a worker, or
+ * `runWithCorrelation`. Never `enterWith`: a context must end where its request ends.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Span } from '@opentelemetry/api'
+import { ThroughlineError } from '../errors.js'
+import { type Correlation, isCorrelationId, randomTraceId } from './correlation.js'
+import { processWide } from './process-wide.js'
+
+/** The kinds of outgoing call that the canonical request line sums. */
+export type CallKind = 'database' | 'kv' | 'fetch'
+
+/** How many calls of a kind were made, and for how long, in milliseconds. */
+export interface CallTally {
+  count: number
+  durationMs: number
+}
+
+/** A Server Action, by the name it is exported under. */
+export interface ActionIdentity {
+  name: string
+  /** Path from the project's root, where known. */
+  file?: string
+}
+
+/** What one use of an idempotency key did, for the log line; never the key itself. */
+export interface IdempotencyNote {
+  outcome: string
+  key_hash: string
+  hit: boolean
+  hits?: number
+}
+
+/** What is known about the request that is being served. Only the mutable fields change, as Next tells more. */
+export interface RequestContext {
+  /** The one ID: on every span, log line, SQL statement and outgoing call. */
+  readonly correlationId: string
+  /** 32 hex digits; the trace ID that the request's first span takes. */
+  readonly traceId: string
+  /** HTTP method, when there is an HTTP request. */
+  readonly method?: string
+  /** Path without the query, when there is an HTTP request. */
+  readonly path?: string
+  /** Value of the `host` header; outgoing calls to it carry the ID. */
+  readonly host?: string
+  /** The route as Next names it, `/orders/[id]`, once known. */
+  route?: string
+  /** The Server Action being run, once known. */
+  action?: ActionIdentity
+  /** The first span of the request: what a trace search looks at. */
+  firstSpan?: Span
+  /** The last use of an idempotency key in this request. */
+  idempotency?: IdempotencyNote
+  /** Outgoing calls so far, by kind. */
+  readonly calls: { [kind in CallKind]?: CallTally }
+}
+
+/** The process's one storage. Internal: use the functions below. */
+export const contextStorage = processWide('context.storage', () => new AsyncLocalStorage<RequestContext>())
+
+/** Builds a context. `extra` describes the HTTP request, when there is one. */
+export function createContext(
+  correlation: Pick<Correlation, 'correlationId' | 'traceId'>,
+  extra: Pick<RequestContext, 'method' | 'path' | 'host' | 'action'> = {},
+): RequestContext {
+  return { correlationId: correlation.correlationId, traceId: correlation.traceId, ...extra, calls: {} }
+}
+
+/** Runs `fn`, and all that it starts, in the given context. */
+export function runInContext<T>(context: RequestContext, fn: () => T): T {
+  return contextStorage.run(context, fn)
+}
+
+/** The active request context, or undefined: at module level, at build time, inside `'use cache'`. */
+export function tryGetContext(): RequestContext | undefined {
+  return contextStorage.getStore()
+}
+
+/**
+ * The active request context.
+ *
+ * @throws {ThroughlineError} `CONTEXT_MISSING` where no request is active.
+ */
+export function getContext(): RequestContext {
+  const context = tryGetContext()
+  if (context !== undefined) return context
+  throw new ThroughlineError('CONTEXT_MISSING', 'There is no active request context.', {
+    why: "This code runs at build or module level, inside 'use cache' (where Next hides the request by design), or instrumentation.ts did not register.",
+    fix: 'Call it while a request is being served, use tryGetContext(), or wrap the work in runWithCorrelation(id, fn).',
+  })
+}
+
+/** The active correlation ID, or undefined where no request is active. */
+export function getCorrelationId(): string | undefined {
+  return tryGetContext()?.correlationId
+}
+
+/**
+ * Runs `fn` under a correlation ID of your choice: scripts, queue consumers, tests.
+ *
+ * @param id 1–128 characters of `[A-Za-z0-9._:=+/@-]`
+ * @throws {TypeError} for any other ID.
+ * @example await runWithCorrelation(message.correlationId, () => handle(message))
+ */
+export function runWithCorrelation<T>(id: string, fn: () => T): T {
+  if (!isCorrelationId(id)) {
+    throw new TypeError(
+      `runWithCorrelation: "id" must be 1–128 characters of A-Z a-z 0-9 . _ : = + / @ -, received ${describe(id)}.`,
+    )
+  }
+  const traceId = /^(?!0+$)[0-9a-f]{32}$/.test(id) ? id : randomTraceId()
+  return runInContext(createContext({ correlationId: id, traceId }), fn)
+}
+
+/** Adds one finished call to the request's tally, if a request is active. */
+export function countCall(context: RequestContext | undefined, kind: CallKind, durationMs: number): void {
+  if (context === undefined) return
+  context.calls[kind] ??= { count: 0, durationMs: 0 }
+  const tally = context.calls[kind]
+  tally.count += 1
+  tally.durationMs += durationMs
+}
+
+// The value may come from a stranger, so an error names its type and length only.
+function describe(value: unknown): string {
+  return typeof value === 'string' ? `a string of ${value.length} characters` : typeof value
+}

@@ -1,0 +1,72 @@
+/**
+ * The one error type of this package, and the list of its codes.
+ *
+ * Bundlers make several copies of a library in one process, so an error is recognised by a brand on the
+ * object (`isThroughlineError`), never by `instanceof`.
+ */
+
+/** Every code an error of this package can carry. Stable: safe to `switch` on. */
+export type ThroughlineErrorCode =
+  /** `getContext()` was called where no request is active. */
+  | 'CONTEXT_MISSING'
+  /** A package that a feature leans on is not installed. */
+  | 'PACKAGE_MISSING'
+  /** The idempotency key of a request is absent. */
+  | 'IDEMPOTENCY_KEY_MISSING'
+  /** The idempotency key of a request has other characters, or another length, than allowed. */
+  | 'IDEMPOTENCY_KEY_MALFORMED'
+  /** The key was used before with another payload. */
+  | 'IDEMPOTENCY_MISMATCH'
+  /** The first use of the key is still running. */
+  | 'IDEMPOTENCY_BUSY'
+  /** An earlier run passed its point of no return and its result is not known. */
+  | 'IDEMPOTENCY_UNKNOWN'
+  /** The run lost its lease to another before it could store its result. */
+  | 'IDEMPOTENCY_LEASE_LOST'
+  /** The earlier run finished, but its result cannot be read back. */
+  | 'IDEMPOTENCY_NOT_REPLAYABLE'
+  /** The store did not answer, and the action is set to refuse then. */
+  | 'STORE_UNAVAILABLE'
+  /** A file or directory of spans or log lines cannot be read. */
+  | 'FILES_UNREADABLE'
+
+const BRAND = Symbol.for('throughline.error')
+
+/** What an error says, in the order a reader wants it. */
+export interface ErrorExplanation {
+  /** Why it happened, in one sentence. */
+  why: string
+  /** What mends it, in one sentence. */
+  fix: string
+  /** The error underneath, if any. */
+  cause?: unknown
+}
+
+/**
+ * An error with a stable `code`, what happened (`message`), `why`, and how to `fix` it.
+ *
+ * @example
+ * try { await createOrder(form) } catch (error) {
+ *   if (isThroughlineError(error) && error.code === 'IDEMPOTENCY_BUSY') return tryLater()
+ *   throw error
+ * }
+ */
+export class ThroughlineError extends Error {
+  readonly code: ThroughlineErrorCode
+  readonly why: string
+  readonly fix: string
+
+  constructor(code: ThroughlineErrorCode, message: string, { why, fix, cause }: ErrorExplanation) {
+    super(`${message} ${why} ${fix}`, cause === undefined ? undefined : { cause })
+    this.name = 'ThroughlineError'
+    this.code = code
+    this.why = why
+    this.fix = fix
+    Object.defineProperty(this, BRAND, { value: true })
+  }
+}
+
+/** True for an error of this package, whichever copy of it threw. */
+export function isThroughlineError(error: unknown): error is ThroughlineError {
+  return typeof error === 'object' && error !== null && BRAND in error
+}

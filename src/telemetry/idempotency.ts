@@ -1,0 +1,118 @@
+/**
+ * How a use of an idempotency key is shown: attributes, event and link on the span that saw it, a copy on
+ * the request's first span (so that a trace search finds it there), a counter, and a note for the log line.
+ */
+import { type Attributes, type Span, type SpanContext, TraceFlags, trace } from '@opentelemetry/api'
+import { tryGetContext } from '../context/index.js'
+import { count } from './meter.js'
+import { ATTRIBUTE, EVENT, METRIC } from './names.js'
+
+/** What happened to a key. */
+export type IdempotencyOutcome = 'won' | 'replay' | 'busy' | 'takeover' | 'mismatch' | 'unknown'
+
+/** What a store and mode promise about the guarded effect. */
+export type IdempotencyGuarantee = 'exactly-once-tx' | 'at-most-once' | 'at-least-once'
+
+/** Where a key was used first. */
+export interface IdempotencyOrigin {
+  /** 32 hex digits. */
+  traceId: string
+  /** 16 hex digits. */
+  spanId: string
+  correlationId: string
+}
+
+/** One use of a key, as telemetry may know it: hashed, without payload or result. */
+export interface IdempotencyUse {
+  /** 16 hex digits, from `hashKey`. */
+  keyHash: string
+  outcome: IdempotencyOutcome
+  /** True when the key had been used before. */
+  isHit: boolean
+  /** How often the key has been used again so far. */
+  hits?: number
+  guarantee?: IdempotencyGuarantee
+  /** Age of the first use, in milliseconds. */
+  ageMs?: number
+  /** Fencing number of the run. */
+  fence?: number
+  origin?: IdempotencyOrigin
+  /** Name of the action or of the guarded run, for the counter. */
+  action?: string
+  /** The store or client that saw it, for the counter: `memory`, `redis`, … */
+  store: string
+}
+
+/**
+ * Shows one use of a key on `span` (the guarded run's, or the KV command's) and on the request's first
+ * span. A hit adds an event and a link to the first use. Status stays unset: a replay is not an error.
+ */
+export function showIdempotencyUse(span: Span | undefined, use: IdempotencyUse): void {
+  const attributes = attributesOf(use)
+  const requestContext = tryGetContext()
+  const firstSpan = requestContext?.firstSpan
+  for (const shownOn of new Set([span, firstSpan])) {
+    if (shownOn === undefined || !shownOn.isRecording()) continue
+    shownOn.setAttributes(attributes)
+    if (!use.isHit) continue
+    shownOn.addEvent(EVENT.idempotencyHit, attributes)
+    const origin = use.origin && spanContextOf(use.origin)
+    if (origin !== undefined) shownOn.addLink({ context: origin, attributes: { [EVENT.idempotencyHit]: true } })
+  }
+  if (requestContext !== undefined) {
+    requestContext.idempotency = {
+      outcome: use.outcome,
+      key_hash: use.keyHash,
+      hit: use.isHit,
+      ...(use.hits === undefined ? {} : { hits: use.hits }),
+    }
+  }
+  count(METRIC.idempotencyRequests, {
+    action: use.action ?? requestContext?.action?.name ?? 'unknown',
+    outcome: use.outcome,
+    store: use.store,
+  })
+}
+
+/** Where the code running now could later be found: the origin to store with a first use. */
+export function currentOrigin(): IdempotencyOrigin | undefined {
+  const requestContext = tryGetContext()
+  const span = trace.getActiveSpan()?.spanContext()
+  const traceId = span?.traceId ?? requestContext?.traceId
+  if (traceId === undefined) return undefined
+  return {
+    traceId,
+    spanId: span?.spanId ?? '',
+    correlationId: requestContext?.correlationId ?? traceId,
+  }
+}
+
+function attributesOf(use: IdempotencyUse): Attributes {
+  const attributes: Attributes = {
+    [ATTRIBUTE.idempotencyHit]: use.isHit,
+    [ATTRIBUTE.idempotencyOutcome]: use.outcome,
+    [ATTRIBUTE.idempotencyKeyHash]: use.keyHash,
+  }
+  if (use.hits !== undefined) attributes[ATTRIBUTE.idempotencyHits] = use.hits
+  if (use.guarantee !== undefined) attributes[ATTRIBUTE.idempotencyGuarantee] = use.guarantee
+  if (use.ageMs !== undefined) attributes[ATTRIBUTE.idempotencyAgeMs] = use.ageMs
+  if (use.fence !== undefined) attributes[ATTRIBUTE.idempotencyFence] = use.fence
+  if (use.origin !== undefined && use.isHit) {
+    attributes[ATTRIBUTE.idempotencyOriginTraceId] = use.origin.traceId
+    if (use.origin.spanId !== '') attributes[ATTRIBUTE.idempotencyOriginSpanId] = use.origin.spanId
+    attributes[ATTRIBUTE.idempotencyOriginCorrelationId] = use.origin.correlationId
+  }
+  return attributes
+}
+
+// A stored origin may have been written by other code: a link is made only from well-formed IDs.
+function spanContextOf(origin: IdempotencyOrigin): SpanContext | undefined {
+  const spanContext = {
+    traceId: origin.traceId,
+    spanId: origin.spanId,
+    traceFlags: TraceFlags.SAMPLED,
+    isRemote: true,
+  }
+  return trace.isSpanContextValid(spanContext) ? spanContext : undefined
+}
+

@@ -1,0 +1,74 @@
+/**
+ * Every name this package emits: span attributes, events, metrics, log fields. Nothing else in the code
+ * spells one. Database names are OpenTelemetry's stable conventions
+ * (https://opentelemetry.io/docs/specs/semconv/database/); none are registered for correlation or
+ * idempotency, so those are ours.
+ */
+
+/** Instrumentation scope of our spans and metrics. */
+export const SCOPE = 'throughline'
+
+export const ATTRIBUTE = {
+  correlationId: 'correlation.id',
+
+  actionName: 'next.server_action.name',
+  actionFile: 'next.server_action.file',
+  actionOutcome: 'action.outcome',
+
+  idempotencyHit: 'idempotency.hit',
+  idempotencyHits: 'idempotency.hits',
+  idempotencyOutcome: 'idempotency.outcome',
+  idempotencyKeyHash: 'idempotency.key_hash',
+  idempotencyGuarantee: 'idempotency.guarantee',
+  idempotencyAgeMs: 'idempotency.age_ms',
+  idempotencyFence: 'idempotency.fence',
+  idempotencyOriginTraceId: 'idempotency.origin.trace_id',
+  idempotencyOriginSpanId: 'idempotency.origin.span_id',
+  idempotencyOriginCorrelationId: 'idempotency.origin.correlation_id',
+
+  dbSystem: 'db.system.name',
+  dbOperation: 'db.operation.name',
+  dbQueryText: 'db.query.text',
+  dbNamespace: 'db.namespace',
+  dbBatchSize: 'db.operation.batch.size',
+  serverAddress: 'server.address',
+  serverPort: 'server.port',
+  errorType: 'error.type',
+
+  httpRoute: 'http.route',
+  nextRoute: 'next.route',
+  nextSpanType: 'next.span_type',
+} as const
+
+export const EVENT = {
+  idempotencyHit: 'idempotency.hit',
+} as const
+
+export const METRIC = {
+  /** Counter: uses of idempotency keys, by action, outcome and store. */
+  idempotencyRequests: 'idempotency.requests',
+  /** Histogram, seconds: one claim at the store. */
+  idempotencyClaimDuration: 'idempotency.claim.duration',
+  /** Histogram, seconds: one action. */
+  actionDuration: 'action.duration',
+  /** Histogram, seconds: one call of a KV client. */
+  dbClientOperationDuration: 'db.client.operation.duration',
+  /** Counter: correlation headers that were sent and refused. */
+  correlationRefused: 'correlation.refused',
+} as const
+
+/** Field names of a log line, beside pino's own `level`, `time` and `msg`. */
+export const LOG_FIELD = {
+  service: 'service',
+  correlationId: 'correlation_id',
+  traceId: 'trace_id',
+  spanId: 'span_id',
+  traceFlags: 'trace_flags',
+  action: 'action',
+  route: 'route',
+  method: 'method',
+  status: 'status',
+  durationMs: 'duration_ms',
+  idempotency: 'idempotency',
+  error: 'err',
+} as const
