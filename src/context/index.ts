@@ -1,3 +1,4 @@
+export { epochMs } from './clock.js'
 export {
   type Correlation,
   type CorrelationSource,

@@ -47,13 +47,13 @@ export interface RequestContext {
   /** Value of the `host` header; outgoing calls to it carry the ID. */
   readonly host?: string
   /** The route as Next names it, `/orders/[id]`, once known. */
-  route?: string
+  route?: string | undefined
   /** The Server Action being run, once known. */
-  action?: ActionIdentity
+  action?: ActionIdentity | undefined
   /** The first span of the request: what a trace search looks at. */
-  firstSpan?: Span
+  firstSpan?: Span | undefined
   /** The last use of an idempotency key in this request. */
-  idempotency?: IdempotencyNote
+  idempotency?: IdempotencyNote | undefined
   /** Outgoing calls so far, by kind. */
   readonly calls: { [kind in CallKind]?: CallTally }
 }

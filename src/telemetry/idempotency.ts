@@ -53,13 +53,15 @@ export function showIdempotencyUse(span: Span | undefined, use: IdempotencyUse):
   const firstSpan = requestContext?.firstSpan
   for (const shownOn of new Set([span, firstSpan])) {
     if (shownOn === undefined || !shownOn.isRecording()) continue
+    // A request may use several keys: on its first span a hit is not hidden by a later first use.
+    if (shownOn !== span && requestContext?.idempotency?.hit === true && !use.isHit) continue
     shownOn.setAttributes(attributes)
     if (!use.isHit) continue
     shownOn.addEvent(EVENT.idempotencyHit, attributes)
     const origin = use.origin && spanContextOf(use.origin)
     if (origin !== undefined) shownOn.addLink({ context: origin, attributes: { [EVENT.idempotencyHit]: true } })
   }
-  if (requestContext !== undefined) {
+  if (requestContext !== undefined && (use.isHit || requestContext.idempotency?.hit !== true)) {
     requestContext.idempotency = {
       outcome: use.outcome,
       key_hash: use.keyHash,

@@ -1,0 +1,87 @@
+/**
+ * Opens the request context of every HTTP request this process serves: `next start`, `next dev`,
+ * standalone and custom servers alike.
+ *
+ * Next has no hook around a whole request. `http.Server` emits `request` for each one before Next sees it,
+ * so running that emit inside the AsyncLocalStorage covers proxy, render, action, route handler and after().
+ */
+import { type IncomingMessage, Server as HttpServer, type ServerResponse } from 'node:http'
+import { Server as HttpsServer } from 'node:https'
+import {
+  createContext,
+  processWide,
+  type RequestContext,
+  resolveCorrelation,
+  runInContext,
+} from '../src/context/index.js'
+import { logRequestCompleted } from '../src/logging/index.js'
+import { count } from '../src/telemetry/meter.js'
+import { ATTRIBUTE, METRIC } from '../src/telemetry/names.js'
+import type { Settings } from './options.js'
+import { nameServerAction } from './server-action.js'
+
+/** What the hook needs to know. */
+type HookSettings = Pick<Settings, 'correlationHeaders' | 'requestLog'>
+
+/** Next's own files: a CDN keeps the headers of a cached file, so these get no ID and no line. */
+const ASSET_PATH = /^(?:\/[^?]*)?\/(?:_next\/(?:static|image)(?:[/?]|$)|favicon\.ico(?:\?|$))/
+
+/** Wraps `emit` of Node's HTTP and HTTPS servers, once per process. */
+export function hookHttpServer(settings: HookSettings): void {
+  processWide('instrumentation.http-server', () => {
+    for (const { prototype } of [HttpServer, HttpsServer]) wrapEmit(prototype, settings)
+    return true
+  })
+}
+
+function wrapEmit(prototype: HttpServer | HttpsServer, settings: HookSettings): void {
+  const emit = prototype.emit as (this: unknown, event: string, ...args: unknown[]) => boolean
+  const entered = new WeakSet<object>()
+  prototype.emit = function (this: unknown, event: string, ...args: unknown[]): boolean {
+    if (event !== 'request') return emit.call(this, event, ...args)
+    const [request, response] = args as [IncomingMessage, ServerResponse]
+    const isRepeated = entered.has(request)
+    if (isRepeated || ASSET_PATH.test(request.url ?? '')) return emit.call(this, event, ...args)
+    entered.add(request)
+    const requestContext = openContext(request, response, settings)
+    return runInContext(requestContext, () => emit.call(this, event, ...args))
+  } as typeof prototype.emit
+}
+
+function openContext(request: IncomingMessage, response: ServerResponse, settings: HookSettings): RequestContext {
+  const startedAt = performance.now()
+  const correlation = resolveCorrelation((name) => request.headers[name], settings.correlationHeaders)
+  if (correlation.isHeaderRefused) count(METRIC.correlationRefused)
+  const requestContext = createContext(correlation, {
+    method: request.method ?? 'GET',
+    path: pathOf(request.url),
+    ...(request.headers.host === undefined ? {} : { host: request.headers.host }),
+  })
+  response.setHeader(settings.correlationHeaders[0], requestContext.correlationId)
+  nameServerAction(request, response, requestContext)
+  response.once('close', () => {
+    requestContext.route ??= routeOf(requestContext)
+    if (!settings.requestLog) return
+    runInContext(requestContext, () =>
+      logRequestCompleted(requestContext, {
+        status: response.statusCode,
+        durationMs: performance.now() - startedAt,
+        isAborted: !response.writableFinished,
+      }),
+    )
+  })
+  return requestContext
+}
+
+function pathOf(url: string | undefined): string {
+  const [path] = (url ?? '/').split('?', 1)
+  return path ?? '/'
+}
+
+// Next names the route on its request span when that ends. The API has no way to read a span, but every
+// SDK's recording span carries its attributes.
+function routeOf(requestContext: RequestContext): string | undefined {
+  const { attributes } = (requestContext.firstSpan ?? {}) as { attributes?: Record<string, unknown> }
+  const route = attributes?.[ATTRIBUTE.nextRoute] ?? attributes?.[ATTRIBUTE.httpRoute]
+  return typeof route === 'string' ? route : undefined
+}

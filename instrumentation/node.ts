@@ -1,0 +1,37 @@
+/** The Node runtime: everything `register()` sets up, in the order it must happen. */
+import { traceNodeRedis } from '../src/clients/kv/node-redis.js'
+import { compileKeyPatterns } from '../src/clients/kv/key-patterns.js'
+import { traceIoredis } from '../src/clients/kv/ioredis.js'
+import { traceUndici } from '../src/clients/http/undici.js'
+import { processWide } from '../src/context/index.js'
+import { addLogSink, setLoggingDefaults } from '../src/logging/index.js'
+import { hookHttpServer } from './http-server.js'
+import { createLogFile } from './local-files/log-file.js'
+import { resolveOptions, type ThroughlineOptions } from './options.js'
+import { startSdk } from './sdk.js'
+import { flushOnShutdown } from './shutdown.js'
+
+/** Sets up a Node process. Calls after the first return the first one's promise. */
+export function registerNode(options: ThroughlineOptions): Promise<void> {
+  return processWide('instrumentation.registration', () => setUp(options))
+}
+
+async function setUp(options: ThroughlineOptions): Promise<void> {
+  const settings = resolveOptions(options)
+  setLoggingDefaults({
+    service: settings.serviceName,
+    ...(settings.logLevel === undefined ? {} : { level: settings.logLevel }),
+  })
+  const logFile = settings.localFilesDirectory === undefined ? undefined : createLogFile(settings.localFilesDirectory)
+  if (logFile !== undefined) addLogSink(logFile)
+
+  const sdk = await startSdk(settings)
+  const isIdempotencyKey = compileKeyPatterns(settings.idempotencyKeys)
+  traceIoredis(isIdempotencyKey)
+  traceNodeRedis(isIdempotencyKey)
+  traceUndici({ correlationHeader: settings.correlationHeaders[0], propagateTo: settings.propagateTo })
+  hookHttpServer(settings)
+  flushOnShutdown(async () => {
+    await Promise.all([sdk?.flush(), logFile?.flush()])
+  }, settings.flushTimeoutMs)
+}

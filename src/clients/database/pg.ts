@@ -1,0 +1,113 @@
+/**
+ * `pg`: spans from its OpenTelemetry instrumentation, and our comment on every statement.
+ *
+ * The instrumentation's own comment holds `traceparent` alone and takes no further fields (js-contrib
+ * #1454), so it is off, and a wrapper beneath it writes one comment with both.
+ */
+import type { Span } from '@opentelemetry/api'
+import {
+  InstrumentationBase,
+  type Instrumentation,
+  InstrumentationNodeModuleDefinition,
+  InstrumentationNodeModuleFile,
+} from '@opentelemetry/instrumentation'
+import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
+import { countCall, tryGetContext } from '../../context/index.js'
+import { SCOPE } from '../../telemetry/names.js'
+import { traceparentOf } from '../../telemetry/sdk-pieces.js'
+import { appendSqlComment } from './sql-comment.js'
+
+/** Options of `pgInstrumentations`. */
+export interface PgOptions {
+  /** Append `correlation_id` and `traceparent` to statements. Default true. */
+  sqlComments?: boolean
+}
+
+/** The part of `pg.Client` that is wrapped. */
+interface PgClientClass {
+  prototype: { query: PgQuery & { [WRAPPED]?: true } }
+}
+type PgQuery = (this: unknown, ...args: unknown[]) => unknown
+
+const WRAPPED = Symbol.for('throughline.pg.wrapped')
+
+/** The span of the statement about to be sent: set and read within one synchronous call of `query`. */
+let statementSpan: Span | undefined
+
+/** Instrumentations to register before `pg` is loaded. Order matters: the first wraps innermost. */
+export function pgInstrumentations(options: PgOptions = {}): Instrumentation[] {
+  return [
+    new PgStatementInstrumentation(options.sqlComments ?? true),
+    new PgInstrumentation({
+      requireParentSpan: true,
+      ignoreConnectSpans: true,
+      requestHook: (span) => {
+        statementSpan = span
+      },
+    }),
+  ]
+}
+
+/** Wraps `Client.prototype.query` beneath the spans: comment the statement, count the call. */
+class PgStatementInstrumentation extends InstrumentationBase {
+  constructor(private readonly sqlComments: boolean) {
+    super(`${SCOPE}/pg`, '1', {})
+  }
+
+  // Hooked at the file that defines Client, as PgInstrumentation does, and registered before it. A hook on
+  // the package's entry would come after its wrapper, and be wrapped twice.
+  protected override init(): InstrumentationNodeModuleDefinition {
+    const versions = ['>=8.0.3 <9']
+    const patch = (client: PgClientClass) => {
+      this.wrapQuery(client)
+      return client
+    }
+    return new InstrumentationNodeModuleDefinition('pg', versions, undefined, undefined, [
+      new InstrumentationNodeModuleFile('pg/lib/client.js', versions, patch, () => {}),
+      new InstrumentationNodeModuleFile('pg/lib/native/client.js', versions, patch, () => {}),
+    ])
+  }
+
+  private wrapQuery(client: PgClientClass): void {
+    const query = client.prototype.query
+    if (query[WRAPPED]) return
+    const { sqlComments } = this
+    const wrapped: PgQuery & { [WRAPPED]?: true } = function (this: unknown, ...args) {
+      const span = statementSpan
+      statementSpan = undefined
+      const requestContext = tryGetContext()
+      if (requestContext === undefined) return query.apply(this, args)
+      if (sqlComments) args[0] = commented(args[0], requestContext.correlationId, span)
+      const startedAt = performance.now()
+      const settle = () => countCall(requestContext, 'database', performance.now() - startedAt)
+      const callback = args.at(-1)
+      if (typeof callback === 'function') {
+        // A pool always calls with a callback.
+        args[args.length - 1] = function (this: unknown, ...results: unknown[]) {
+          settle()
+          return callback.apply(this, results)
+        }
+      }
+      const result = query.apply(this, args)
+      if (result instanceof Promise) result.then(settle, settle)
+      return result
+    }
+    wrapped[WRAPPED] = true
+    client.prototype.query = wrapped
+  }
+}
+
+// A named statement is prepared once per connection under its text: a comment that changes would be
+// refused by pg, so named ones are left as they are. Cursors and streams are left too.
+function commented(statement: unknown, correlationId: string, span: Span | undefined): unknown {
+  const fields = { correlation_id: correlationId, traceparent: span && traceparentOf(span) }
+  if (typeof statement === 'string') return appendSqlComment(statement, fields)
+  if (!isPlainStatement(statement)) return statement
+  return { ...statement, text: appendSqlComment(statement.text, fields) }
+}
+
+function isPlainStatement(statement: unknown): statement is { text: string; name?: undefined } {
+  if (typeof statement !== 'object' || statement === null) return false
+  const { text, name, submit } = statement as { text?: unknown; name?: unknown; submit?: unknown }
+  return typeof text === 'string' && name === undefined && submit === undefined
+}

@@ -1,0 +1,130 @@
+/**
+ * Spans for the commands a KV client announces on its `diagnostics_channel`. This reaches a client that
+ * Next has bundled, where a require hook would see nothing.
+ */
+import { tracingChannel } from 'node:diagnostics_channel'
+import { type Attributes, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { contextStorage, countCall, type RequestContext, tryGetContext } from '../../context/index.js'
+import { recordSeconds } from '../../telemetry/meter.js'
+import { ATTRIBUTE, METRIC, SCOPE } from '../../telemetry/names.js'
+import { watchRecipe } from './recipe.js'
+
+/** A message on the command or batch channel: the part that ioredis 6 and node-redis 6 share. */
+export interface ChannelMessage {
+  command?: string
+  args?: readonly string[]
+  database?: number
+  serverAddress?: string
+  serverPort?: number
+  /** `MULTI` or `PIPELINE`: the command runs inside a batch, or the message is the batch itself. */
+  batchMode?: string
+  batchSize?: number
+  /** Set by the tracing channel when the command has settled. */
+  result?: unknown
+  error?: unknown
+}
+
+/** How one client library's channels are read. */
+export interface KvChannels {
+  /** For the counter: `ioredis`, `node-redis`. */
+  client: string
+  command: string
+  batch: string
+  connect: string
+  /** The command's arguments, without its name. */
+  argumentsOf(message: ChannelMessage): readonly string[]
+}
+
+/** Sent by the client on its own account when it connects; a request did not ask for them. */
+const HANDSHAKE = new Set(['HELLO', 'AUTH', 'CLIENT', 'SELECT', 'READONLY', 'INFO'])
+
+interface OpenCommand {
+  span: Span
+  startedAt: number
+  requestContext: RequestContext
+}
+
+/**
+ * Subscribes to one client's channels. Commands outside a request get no span.
+ *
+ * @param isIdempotencyKey which keys belong to a hand-written recipe
+ */
+export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: string) => boolean): void {
+  const open = new WeakMap<ChannelMessage, OpenCommand>()
+
+  const start = (message: ChannelMessage, isBatch: boolean) => {
+    const requestContext = tryGetContext()
+    if (requestContext === undefined) return
+    const operation = isBatch ? (message.batchMode ?? 'BATCH') : (message.command ?? '').toUpperCase()
+    if (!isBatch && (message.batchMode !== undefined || HANDSHAKE.has(operation))) return
+    const span = trace
+      .getTracer(SCOPE)
+      .startSpan(operation, { kind: SpanKind.CLIENT, attributes: attributesOf(message, operation) })
+    open.set(message, { span, startedAt: performance.now(), requestContext })
+  }
+
+  const end = (message: ChannelMessage) => {
+    const command = open.get(message)
+    if (command === undefined) return
+    open.delete(message)
+    const durationMs = performance.now() - command.startedAt
+    if (message.error === undefined) watchForRecipe(command.span, message)
+    else markFailed(command.span, message.error)
+    command.span.end()
+    countCall(command.requestContext, 'kv', durationMs)
+    recordSeconds(METRIC.dbClientOperationDuration, durationMs / 1000, {
+      [ATTRIBUTE.dbSystem]: 'redis',
+      [ATTRIBUTE.dbOperation]: message.command?.toUpperCase() ?? message.batchMode ?? 'BATCH',
+    })
+  }
+
+  const watchForRecipe = (span: Span, message: ChannelMessage) => {
+    const key = channels.argumentsOf(message)[0]
+    if (message.command === undefined || key === undefined || !isIdempotencyKey(key)) return
+    watchRecipe(
+      span,
+      { command: message.command.toUpperCase(), key, reply: message.result },
+      channels.client,
+    )
+  }
+
+  tracingChannel<unknown, ChannelMessage>(channels.command).subscribe({
+    start: (message) => start(message, false),
+    asyncEnd: end,
+    end() {},
+    asyncStart() {},
+    error() {},
+  })
+  tracingChannel<unknown, ChannelMessage>(channels.batch).subscribe({
+    start: (message) => start(message, true),
+    asyncEnd: end,
+    end() {},
+    asyncStart() {},
+    error() {},
+  })
+  // A connection outlives the request that opened it. Without this, what the client later does on its own
+  // (a reconnect, the queue it flushes) would bear that first request's ID.
+  tracingChannel<unknown, ChannelMessage>(channels.connect).start.bindStore(
+    contextStorage as unknown as import('node:async_hooks').AsyncLocalStorage<ChannelMessage>,
+    () => undefined as unknown as ChannelMessage,
+  )
+}
+
+function attributesOf(message: ChannelMessage, operation: string): Attributes {
+  const attributes: Attributes = { [ATTRIBUTE.dbSystem]: 'redis', [ATTRIBUTE.dbOperation]: operation }
+  if (message.database !== undefined) attributes[ATTRIBUTE.dbNamespace] = String(message.database)
+  if (message.serverAddress !== undefined) attributes[ATTRIBUTE.serverAddress] = message.serverAddress
+  if (message.serverPort !== undefined) attributes[ATTRIBUTE.serverPort] = message.serverPort
+  if (message.batchSize !== undefined) attributes[ATTRIBUTE.dbBatchSize] = message.batchSize
+  return attributes
+}
+
+// A reply error begins with its code (`WRONGTYPE Operation against …`); its text may quote a key, so only
+// the code or the error's class is kept.
+function markFailed(span: Span, error: unknown): void {
+  const message = error instanceof Error ? error.message : ''
+  const code = /^[A-Z]{2,}(?= )/.exec(message)?.[0]
+  const type = code ?? (error as { code?: string }).code ?? (error instanceof Error ? error.name : 'Error')
+  span.setAttribute(ATTRIBUTE.errorType, type)
+  span.setStatus({ code: SpanStatusCode.ERROR, message: type })
+}

@@ -1,0 +1,3 @@
+export { action } from './action.js'
+export type { ActionOutcome } from './control-flow.js'
+export { type Proxy, withCorrelation, type WithCorrelationOptions } from './with-correlation.js'
