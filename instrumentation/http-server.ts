@@ -7,6 +7,7 @@
  */
 import { type IncomingMessage, Server as HttpServer, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
+import { context, type Span, trace } from '@opentelemetry/api'
 import {
   createContext,
   processWide,
@@ -57,20 +58,38 @@ function openContext(request: IncomingMessage, response: ServerResponse, setting
     path: pathOf(request.url),
     ...(request.headers.host === undefined ? {} : { host: request.headers.host }),
   })
+  requestContext.isResponseOpen = true
   response.setHeader(settings.correlationHeaders[0], requestContext.correlationId)
   nameServerAction(request, response, requestContext)
   response.once('close', () => {
-    requestContext.route ??= routeOf(requestContext)
-    if (!settings.requestLog) return
-    runInContext(requestContext, () =>
-      logRequestCompleted(requestContext, {
-        status: response.statusCode,
-        durationMs: performance.now() - startedAt,
-        isAborted: !response.writableFinished,
-      }),
-    )
+    const durationMs = performance.now() - startedAt
+    // Next names the route and ends its spans in the promise that the closed response settles.
+    setImmediate(() => runInContext(requestContext, () => finish(requestContext, response, durationMs, settings)))
   })
   return requestContext
+}
+
+function finish(
+  requestContext: RequestContext,
+  response: ServerResponse,
+  durationMs: number,
+  settings: HookSettings,
+): void {
+  const { firstSpan, routeSpan, method } = requestContext
+  requestContext.isResponseOpen = false
+  requestContext.route ??= routeOf(routeSpan)
+  const { route } = requestContext
+  if (firstSpan !== routeSpan && route !== undefined) {
+    // Next names the first span of a proxied request after the method alone.
+    firstSpan?.setAttribute(ATTRIBUTE.httpRoute, route)
+    firstSpan?.updateName(`${method} ${route}`)
+  }
+  if (settings.requestLog) {
+    const end = { status: response.statusCode, durationMs, isAborted: !response.writableFinished }
+    const inFirstSpan = firstSpan === undefined ? context.active() : trace.setSpan(context.active(), firstSpan)
+    context.with(inFirstSpan, () => logRequestCompleted(requestContext, end))
+  }
+  requestContext.endFirstSpan?.()
 }
 
 function pathOf(url: string | undefined): string {
@@ -78,10 +97,10 @@ function pathOf(url: string | undefined): string {
   return path ?? '/'
 }
 
-// Next names the route on its request span when that ends. The API has no way to read a span, but every
-// SDK's recording span carries its attributes.
-function routeOf(requestContext: RequestContext): string | undefined {
-  const { attributes } = (requestContext.firstSpan ?? {}) as { attributes?: Record<string, unknown> }
+// Next writes the route on its request span. The API has no way to read a span, but every SDK's recording
+// span carries its attributes.
+function routeOf(span: Span | undefined): string | undefined {
+  const { attributes } = (span ?? {}) as { attributes?: Record<string, unknown> }
   const route = attributes?.[ATTRIBUTE.nextRoute] ?? attributes?.[ATTRIBUTE.httpRoute]
   return typeof route === 'string' ? route : undefined
 }

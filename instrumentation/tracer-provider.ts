@@ -36,6 +36,9 @@ const NEXT_INTERNAL_STEPS = new Set([
   'Instrumentation.register',
 ])
 
+/** The span Next starts around a request, and names after its route. */
+const NEXT_REQUEST = 'BaseServer.handleRequest'
+
 /** Returns a provider whose tracers stamp the correlation ID. */
 export function correlateProvider(
   provider: TracerProvider,
@@ -61,6 +64,7 @@ class CorrelatedTracer implements Tracer {
     }
     const span = this.tracer.startSpan(name, options, parent === undefined ? inRequest(parentContext, options) : parentContext)
     adoptSpan(span)
+    if (options.attributes?.[ATTRIBUTE.nextSpanType] === NEXT_REQUEST) noteRouteSpan(span)
     return span
   }
 
@@ -79,6 +83,11 @@ class CorrelatedTracer implements Tracer {
 function inRequest(parentContext: Context, options: SpanOptions): Context {
   const firstSpan = options.root === true ? undefined : tryGetContext()?.firstSpan
   return firstSpan === undefined ? parentContext : trace.setSpan(parentContext, firstSpan)
+}
+
+function noteRouteSpan(span: Span): void {
+  const requestContext = tryGetContext()
+  if (requestContext !== undefined) requestContext.routeSpan = span
 }
 
 function isNextInternalStep(attributes: Attributes | undefined): boolean {

@@ -52,6 +52,12 @@ export interface RequestContext {
   action?: ActionIdentity | undefined
   /** The first span of the request: what a trace search looks at. */
   firstSpan?: Span | undefined
+  /** The span that Next names after the route; the first one, but for a proxied request. */
+  routeSpan?: Span | undefined
+  /** Where the server hook opened the context: true until the response is closed. */
+  isResponseOpen?: boolean
+  /** Ends the first span, where Next did so before the response was closed. */
+  endFirstSpan?: (() => void) | undefined
   /** The last use of an idempotency key in this request. */
   idempotency?: IdempotencyNote | undefined
   /** Outgoing calls so far, by kind. */

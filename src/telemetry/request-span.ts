@@ -3,7 +3,7 @@
  * decorator (`instrumentation/tracer-provider.ts`) or, in an SDK that a user set up, by the span processor.
  */
 import type { Span } from '@opentelemetry/api'
-import { tryGetContext } from '../context/index.js'
+import { type RequestContext, tryGetContext } from '../context/index.js'
 import { ATTRIBUTE } from './names.js'
 
 /** Stamps the correlation ID on a span that starts, and remembers the request's first span. */
@@ -11,5 +11,17 @@ export function adoptSpan(span: Span): void {
   const requestContext = tryGetContext()
   if (requestContext === undefined) return
   span.setAttribute(ATTRIBUTE.correlationId, requestContext.correlationId)
-  requestContext.firstSpan ??= span
+  if (requestContext.firstSpan !== undefined) return
+  requestContext.firstSpan = span
+  if (requestContext.isResponseOpen === true) holdOpen(span, requestContext)
+}
+
+// Next ends the first span of a proxied request when the proxy is done, before the page renders. A flag set
+// by the page would come too late, and a child would outlast its parent. So it stays open with the response.
+function holdOpen(span: Span, requestContext: RequestContext): void {
+  const end = span.end.bind(span)
+  span.end = (endTime) => {
+    if (requestContext.isResponseOpen !== true) return end(endTime)
+    requestContext.endFirstSpan = end
+  }
 }
