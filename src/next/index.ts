@@ -1,3 +1,10 @@
 export { action } from './action.js'
 export type { ActionOutcome } from './control-flow.js'
+export {
+  type ActionRun,
+  formField,
+  type IdempotentActionOptions,
+  idempotentAction,
+  type KeyReader,
+} from './idempotent-action.js'
 export { type Proxy, withCorrelation, type WithCorrelationOptions } from './with-correlation.js'

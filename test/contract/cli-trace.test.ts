@@ -157,6 +157,21 @@ POST /checkout ⚑  303                                                  48.2 ms
     expect(document.logs).toHaveLength(2)
   })
 
+  it('shows a span once that was written twice, and says when there is more than fits', async () => {
+    writeSpans([span('1'), span('1'), span('2'), span('3')])
+    expect(await findTrace(directory, TRACE)).toMatchObject({ spans: { length: 3 }, isTruncated: false })
+    expect(await findTrace(directory, TRACE, { maxSpans: 2 })).toMatchObject({
+      spans: { length: 2 },
+      isTruncated: true,
+    })
+  })
+
+  it('says how many lines with the ID are torn', () => {
+    writeCheckout()
+    writeFileSync(join(directory, 'traces', 'torn.ndjson'), `{"resourceSpans":[{"traceId":"${TRACE}`)
+    expect(run('trace', TRACE).stdout).toContain('1 line of the files could not be read and is left out.')
+  })
+
   it('stops quietly when the reader closes the pipe', () => {
     writeSpans(Array.from({ length: 5000 }, (_, index) => span(`${index + 1}`, { name: 'x'.repeat(60) })))
     const script = `"$0" "$@" | head -1`

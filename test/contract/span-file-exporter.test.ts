@@ -129,6 +129,16 @@ describe('span files', () => {
     expect(Object.getPrototypeOf(read?.attributes)).toBe(Object.prototype)
   })
 
+  it('skip and count a line too long to hold in memory, and read on', async () => {
+    provider.getTracer('test').startSpan('kept').end()
+    await provider.forceFlush()
+    const whole = fileText()
+    writeFileSync(filePath(), `${'x'.repeat(70 * 1024 * 1024)}\n${whole}`)
+    const tally = { files: 0, unreadableLines: 0 }
+    expect((await allSpans({ tally })).map((span) => span.name)).toEqual(['kept'])
+    expect(tally.unreadableLines).toBe(1)
+  })
+
   it('are searched for an ID across the bounds of what is read at once', async () => {
     provider.getTracer('test').startSpan('x').end()
     await provider.forceFlush()

@@ -1,0 +1,46 @@
+'use server'
+
+import { revalidatePath } from 'next/cache'
+import { formField, idempotentAction } from 'throughline/next'
+import { insertOrder } from '../lib/database'
+import { type OrderState, readOrder } from '../lib/order-form'
+import { redis } from '../lib/redis'
+import { idempotencyStore } from '../lib/store'
+
+/** An order, once per key, however often it is sent. */
+export const createOrder = idempotentAction(
+  'createOrder',
+  {
+    store: idempotencyStore(),
+    // A real shop takes the signed-in user's ID from its session.
+    scope: 'demo-customer',
+    key: formField('idempotencyKey'),
+    inFlight: { waitMs: 5000 },
+    onRefused: (error): OrderState => ({ status: 'refused', message: `${error.code}: ${error.why}` }),
+  },
+  async (run, _state: OrderState, form: FormData): Promise<OrderState> => {
+    const order = readOrder(form)
+    if (typeof order === 'string') return { status: 'refused', message: order }
+    const orderId = await insertOrder({ ...order, way: 'guarded' })
+    run.log.info({ order_id: orderId }, 'order placed')
+    revalidatePath('/')
+    return { status: 'placed', orderId }
+  },
+)
+
+/** The same as people write it by hand: get, create, set. Two at once both find nothing. */
+export async function createOrderByHand(_state: OrderState, form: FormData): Promise<OrderState> {
+  const client = redis()
+  if (client === undefined) {
+    return { status: 'refused', message: 'This one needs a Redis: set REDIS_URL and start again.' }
+  }
+  const order = readOrder(form)
+  if (typeof order === 'string') return { status: 'refused', message: order }
+  const key = `idempotency:${form.get('idempotencyKey')}`
+  const seen = await client.get(key)
+  if (seen !== null) return { status: 'placed', orderId: Number(seen) }
+  const orderId = await insertOrder({ ...order, way: 'by hand' })
+  await client.set(key, orderId, 'EX', 3600)
+  revalidatePath('/')
+  return { status: 'placed', orderId }
+}

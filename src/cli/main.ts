@@ -1,0 +1,56 @@
+#!/usr/bin/env node
+/** The `throughline` command. */
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { isThroughlineError } from '../errors.js'
+import { printable } from './printable.js'
+import { traceCommand } from './trace.js'
+
+/** Exit status: 0 found or done, 1 nothing found or failed, 2 usage. */
+const FAILED = 1
+const USAGE = 2
+
+// A reader that has seen enough (`| head -1`) closes the pipe: that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit()
+})
+
+const program = new Command('throughline')
+  .description('One ID per request: read its spans and log lines back.')
+  .version(packageVersion(), '-V, --version')
+  .helpCommand(false)
+for (const command of [traceCommand()]) program.addCommand(command)
+// Subcommands added this way do not inherit it.
+for (const command of [program, ...program.commands])
+  command.exitOverride().showHelpAfterError(seeHelp(command))
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = error instanceof CommanderError ? usageStatus(error) : FAILED
+  if (!(error instanceof CommanderError)) process.stderr.write(`throughline: ${failureText(error)}\n`)
+}
+
+// commander's own status for a wrong argument is 1; for --help and --version it is 0.
+function usageStatus(error: CommanderError): number {
+  return error.exitCode === 0 ? 0 : USAGE
+}
+
+// A bug of ours is told with its stack; a known failure says itself how to mend it.
+function failureText(error: unknown): string {
+  if (isThroughlineError(error)) return printable(error.message)
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  return text.split('\n').map(printable).join('\n')
+}
+
+function seeHelp(command: Command): string {
+  const path = command === program ? 'throughline' : `throughline ${command.name()}`
+  return `See: ${path} --help`
+}
+
+// This file is `dist/src/cli/main.js` in the package.
+function packageVersion(): string {
+  const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
+  return String(version)
+}

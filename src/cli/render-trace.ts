@@ -1,0 +1,101 @@
+/** A found trace for people: a header, then each trace's tree. */
+import type { FoundTrace } from '../query/find-trace.js'
+import type { TraceTree } from '../query/trace-tree.js'
+import { formatDuration } from './durations.js'
+import { paint, paintRows, type Segment } from './paint.js'
+import { errorOf, keyHitOf } from './span-summary.js'
+import type { Terminal } from './terminal.js'
+import { treeRows } from './tree-rows.js'
+
+/** The whole text, with a line end at its end. */
+export function renderTrace(found: FoundTrace, trees: readonly TraceTree[], terminal: Terminal): string {
+  const lines = headerLines(found, trees, terminal)
+  for (const tree of trees) {
+    lines.push('')
+    if (trees.length > 1) lines.push(treeHeading(tree, trees, terminal))
+    lines.push(...paintRows(treeRows(tree, terminal), tree, terminal))
+  }
+  return `${lines.join('\n')}\n`
+}
+
+function headerLines(found: FoundTrace, trees: readonly TraceTree[], terminal: Terminal): string[] {
+  const { colors } = terminal
+  const services = [...new Set(found.spans.map((span) => span.service).filter((name) => name !== undefined))]
+  const line = (label: string, segments: Segment[], maxWidth = terminal.width) =>
+    paint([{ text: label.padEnd(13), style: colors.dim }, ...segments], maxWidth, terminal).text
+  // IDs are there to be pasted: never cut.
+  const idLines = (label: string, ids: readonly string[]) =>
+    ids.map((id, index) =>
+      line(index === 0 ? label : '', [{ text: id, style: colors.bold }], Number.POSITIVE_INFINITY),
+    )
+  const lines = [...idLines('trace', found.traceIds), ...idLines('correlation', found.correlationIds)]
+  if (services.length > 0) lines.push(line('service', [{ text: services.join(', ') }]))
+  const [first] = trees
+  if (first !== undefined) {
+    lines.push(line('started', startSegments(first.startTimeMs, terminal)))
+    lines.push(line('duration', totalSegments(found, trees, terminal)))
+  }
+  if (found.isTruncated) lines.push(line('', [{ text: 'There is more than fits: only a part is shown.' }]))
+  if (found.unreadableLines > 0) {
+    const text = `${plural(found.unreadableLines, 'line')} of the files could not be read and ${found.unreadableLines === 1 ? 'is' : 'are'} left out.`
+    lines.push(line('', [{ text, style: colors.yellow }]))
+  }
+  return lines
+}
+
+function startSegments(startTimeMs: number, { colors, glyphs }: Terminal): Segment[] {
+  const time = new Date(startTimeMs)
+  if (Number.isNaN(time.getTime())) return [{ text: 'at a time that cannot be read' }]
+  const utc = time.toISOString()
+  const offsetMinutes = -time.getTimezoneOffset()
+  if (offsetMinutes === 0) return [{ text: utc }]
+  const local = new Date(startTimeMs + offsetMinutes * 60_000).toISOString().replace('T', ' ').slice(0, -1)
+  const [sign, minutes] = [offsetMinutes < 0 ? '-' : '+', Math.abs(offsetMinutes)]
+  const offset = `${sign}${twoDigits(Math.floor(minutes / 60))}:${twoDigits(minutes % 60)}`
+  return [{ text: `${local} ${offset}` }, { text: ` ${glyphs.separator} ${utc}`, style: colors.dim }]
+}
+
+function totalSegments(
+  { spans, logs }: FoundTrace,
+  trees: readonly TraceTree[],
+  { colors, glyphs }: Terminal,
+): Segment[] {
+  const startMs = Math.min(...trees.map((tree) => tree.startTimeMs))
+  const endMs = Math.max(...trees.map((tree) => tree.startTimeMs + tree.durationMs))
+  const errors = spans.filter((span) => errorOf(span) !== undefined).length
+  // Counted by key, for one use is written to several spans.
+  const hits = new Set(spans.flatMap((span) => keyHitOf(span)?.keyHash ?? [])).size
+  const separator: Segment = { text: ` ${glyphs.separator} `, style: colors.dim }
+  const counts: Segment[] = [
+    { text: plural(spans.length, 'span') },
+    { text: plural(logs.length, 'log line') },
+  ]
+  if (errors > 0) counts.unshift({ text: plural(errors, 'error'), style: colors.red })
+  // What is remarkable stands first: a narrow terminal cuts the end.
+  if (hits > 0) {
+    counts.unshift({ text: `${glyphs.flag} ${plural(hits, 'repeated key')}`, style: colors.yellow })
+  }
+  return [
+    { text: formatDuration(Math.max(0, endMs - startMs)) },
+    ...counts.flatMap((count) => [separator, count]),
+  ]
+}
+
+function treeHeading(tree: TraceTree, trees: readonly TraceTree[], terminal: Terminal): string {
+  const { colors } = terminal
+  const laterMs = tree.startTimeMs - (trees[0]?.startTimeMs ?? tree.startTimeMs)
+  const when = laterMs > 0 ? `  ${formatDuration(laterMs)} later` : ''
+  const segments: Segment[] = [
+    { text: tree.traceId === undefined ? 'no trace' : `trace ${tree.traceId}`, style: colors.underline },
+    { text: when, style: colors.dim },
+  ]
+  return paint(segments, Number.POSITIVE_INFINITY, terminal).text
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
+
+function twoDigits(value: number): string {
+  return String(value).padStart(2, '0')
+}

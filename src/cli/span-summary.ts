@@ -1,0 +1,103 @@
+/** What a reader wants to know of a span beside its name. Pure; nothing here is safe to print yet. */
+import type { AttributeValue, StoredSpan } from '../query/span-files.js'
+import { ATTRIBUTE } from '../telemetry/names.js'
+
+// Names that other instrumentations still use, or that we only read.
+const READ = {
+  dbSystemOld: 'db.system',
+  dbStatementOld: 'db.statement',
+  httpStatus: 'http.response.status_code',
+  httpStatusOld: 'http.status_code',
+  messagingSystem: 'messaging.system',
+  messagingDestination: 'messaging.destination.name',
+  exceptionType: 'exception.type',
+  exceptionMessage: 'exception.message',
+} as const
+
+/** A repeated idempotency key. */
+export interface KeyHit {
+  keyHash: string
+  outcome: string
+  hits?: number
+  /** Age of the first use, in milliseconds. */
+  ageMs?: number
+  originTraceId?: string
+}
+
+/** Parts of a short description: `postgresql`, `INSERT INTO orders …`. */
+export function spanHints(span: StoredSpan): string[] {
+  const { attributes } = span
+  const text = (name: string) => textOf(attributes[name])
+  const hints = [
+    ...databaseHints(span),
+    text(READ.messagingSystem),
+    text(READ.messagingDestination),
+    actionHint(text(ATTRIBUTE.actionName), text(ATTRIBUTE.actionFile), span.name),
+    outcomeHint(text(ATTRIBUTE.actionOutcome)),
+    text(READ.httpStatus) ?? text(READ.httpStatusOld),
+    attributes[ATTRIBUTE.idempotencyHit] === true ? undefined : keyHint(text(ATTRIBUTE.idempotencyOutcome)),
+  ]
+  return hints.filter((hint) => hint !== undefined)
+}
+
+/** The repeated key a span saw, if it saw one. */
+export function keyHitOf(span: StoredSpan): KeyHit | undefined {
+  const { attributes } = span
+  if (attributes[ATTRIBUTE.idempotencyHit] !== true) return undefined
+  const hits = attributes[ATTRIBUTE.idempotencyHits]
+  const ageMs = attributes[ATTRIBUTE.idempotencyAgeMs]
+  const link = span.links.find((candidate) => candidate.attributes[ATTRIBUTE.idempotencyHit] === true)
+  const originTraceId = textOf(attributes[ATTRIBUTE.idempotencyOriginTraceId]) ?? link?.traceId
+  return {
+    keyHash: textOf(attributes[ATTRIBUTE.idempotencyKeyHash]) ?? '',
+    outcome: textOf(attributes[ATTRIBUTE.idempotencyOutcome]) ?? '',
+    ...(typeof hits === 'number' ? { hits } : {}),
+    ...(typeof ageMs === 'number' ? { ageMs } : {}),
+    ...(originTraceId === undefined ? {} : { originTraceId }),
+  }
+}
+
+/** Why a span failed, or undefined when it did not. */
+export function errorOf(span: StoredSpan): string | undefined {
+  if (span.status !== 'error') return undefined
+  const exception = span.events.find((event) => event.name === 'exception')?.attributes
+  const type = textOf(exception?.[READ.exceptionType]) ?? textOf(span.attributes[ATTRIBUTE.errorType])
+  const message = span.statusMessage ?? textOf(exception?.[READ.exceptionMessage])
+  return [type, message].filter((part) => part !== undefined).join(': ') || 'failed'
+}
+
+function databaseHints({ name, attributes }: StoredSpan): (string | undefined)[] {
+  const system = textOf(attributes[ATTRIBUTE.dbSystem]) ?? textOf(attributes[READ.dbSystemOld])
+  if (system === undefined) return []
+  const query = textOf(attributes[ATTRIBUTE.dbQueryText]) ?? textOf(attributes[READ.dbStatementOld])
+  const operation = textOf(attributes[ATTRIBUTE.dbOperation])
+  return [system, withoutPrefix(query ?? operation, name)]
+}
+
+// `GET` beside `GET cart:7` says it twice.
+function withoutPrefix(text: string | undefined, name: string): string | undefined {
+  if (text === undefined || !text.toLowerCase().startsWith(name.toLowerCase())) return text
+  return text.slice(name.length).trim() || undefined
+}
+
+function actionHint(
+  name: string | undefined,
+  file: string | undefined,
+  spanName: string,
+): string | undefined {
+  if (name === undefined || name === spanName) return file
+  return file === undefined ? `action ${name}` : `action ${name} (${file})`
+}
+
+function outcomeHint(outcome: string | undefined): string | undefined {
+  return outcome === 'ok' ? undefined : outcome
+}
+
+function keyHint(outcome: string | undefined): string | undefined {
+  return outcome === undefined ? undefined : `key ${outcome}`
+}
+
+function textOf(value: AttributeValue | undefined): string | undefined {
+  if (typeof value === 'string') return value || undefined
+  return typeof value === 'number' ? String(value) : undefined
+}

@@ -1,0 +1,13 @@
+import type { FoundTrace } from '../query/find-trace.js'
+import { printableJson } from './printable.js'
+
+/**
+ * A found trace for programs: one JSON document and a line end. Spans are flat, by start time, and point to
+ * their parents by `parentSpanId`; times are epoch milliseconds. Parses to what was written; only its
+ * spelling keeps control characters from a terminal.
+ */
+export function traceJson(found: FoundTrace): string {
+  const { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines } = found
+  const document = { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines }
+  return `${printableJson(JSON.stringify(document, null, 2))}\n`
+}

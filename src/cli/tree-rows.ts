@@ -1,0 +1,159 @@
+/** The tree of one trace as rows: spans, what went wrong in them, repeated keys, and log lines in between. */
+import type { StoredLog } from '../query/log-files.js'
+import type { SpanNode, TraceItem, TraceTree } from '../query/trace-tree.js'
+import { ATTRIBUTE, LOG_FIELD } from '../telemetry/names.js'
+import { formatDuration } from './durations.js'
+import type { Row, Segment } from './paint.js'
+import { errorOf, type KeyHit, keyHitOf, spanHints } from './span-summary.js'
+import type { Terminal } from './terminal.js'
+
+/** Deeper levels are drawn at this indentation, in cells: a stranger's trace may be 10 000 levels deep. */
+const MAX_INDENT = 60
+
+interface Pending {
+  item: TraceItem
+  /** Drawn before the item itself. */
+  lead: string
+  /** Drawn before all that is inside it. */
+  indent: string
+}
+
+/** Rows from the top down. */
+export function treeRows(tree: TraceTree, terminal: Terminal): Row[] {
+  const copies = copiedHits(tree)
+  const rows: Row[] = []
+  const pending: Pending[] = tree.items.map((item) => ({ item, lead: '', indent: '' })).reverse()
+  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+    const { item, lead, indent } = next
+    if (item.kind === 'log') {
+      rows.push(logRow(item.log, lead, terminal))
+      continue
+    }
+    rows.push(...spanRows(item, next, copies.has(item), terminal))
+    pending.push(...childrenOf(item, indent, terminal).reverse())
+  }
+  return rows
+}
+
+function childrenOf(node: SpanNode, indent: string, { glyphs }: Terminal): Pending[] {
+  return node.items.map((item, index) => {
+    const isLast = index === node.items.length - 1
+    const [branch, lastBranch] =
+      item.kind === 'log' ? [glyphs.logBranch, glyphs.lastLogBranch] : [glyphs.branch, glyphs.lastBranch]
+    return {
+      item,
+      lead: indent + (isLast ? lastBranch : branch),
+      indent: (indent + (isLast ? '   ' : glyphs.trunk)).slice(0, MAX_INDENT),
+    }
+  })
+}
+
+function spanRows(node: SpanNode, { lead, indent }: Pending, isCopy: boolean, terminal: Terminal): Row[] {
+  const { colors, glyphs } = terminal
+  const { span } = node
+  const error = errorOf(span)
+  const hit = keyHitOf(span)
+  const nameStyle = error !== undefined ? colors.red : node.parent === undefined ? colors.bold : undefined
+  const barStyle =
+    error !== undefined ? colors.red : hit !== undefined ? colors.yellow : barColor(node, terminal)
+  const label: Segment[] = [
+    { text: lead, style: colors.dim },
+    { text: span.name, ...(nameStyle === undefined ? {} : { style: nameStyle }) },
+  ]
+  if (isCopy) label.push({ text: ` ${glyphs.flag}`, style: colors.yellow })
+  const hints = spanHints(span)
+  if (span.service !== node.parent?.span.service && node.parent !== undefined) hints.push(span.service ?? '')
+  if (hints.length > 0) label.push({ text: `  ${hints.join(` ${glyphs.separator} `)}`, style: colors.dim })
+  if (node.isOrphan) label.push({ text: '  (orphan: its parent was not written)', style: colors.yellow })
+
+  const { startTimeMs, durationMs } = span
+  const rows: Row[] = [{ label, timing: { startTimeMs, durationMs, style: barStyle } }]
+  const below: Segment = { text: indent + (node.items.length > 0 ? glyphs.trunk : '   '), style: colors.dim }
+  if (error !== undefined)
+    rows.push({ label: [below, { text: `${glyphs.cross} ${error}`, style: colors.red }] })
+  if (hit !== undefined && !isCopy) rows.push(hitRow(hit, below, span.traceId, terminal))
+  return rows
+}
+
+function barColor(node: SpanNode, { colors }: Terminal): (text: string) => string {
+  const { attributes } = node.span
+  return attributes[ATTRIBUTE.dbSystem] !== undefined || attributes['db.system'] !== undefined
+    ? colors.magenta
+    : colors.cyan
+}
+
+function hitRow(hit: KeyHit, below: Segment, traceId: string, { colors, glyphs }: Terminal): Row {
+  const count = hit.hits === undefined ? '' : ` ${glyphs.times}${hit.hits}`
+  const firstUse = hit.ageMs === undefined ? 'first use' : `first use ${formatDuration(hit.ageMs)} before`
+  const label: Segment[] = [
+    below,
+    { text: `${glyphs.flag} idempotency hit${count}`, style: (text) => colors.bold(colors.yellow(text)) },
+    { text: `  ${hit.outcome} ${glyphs.separator} ${firstUse}`, style: colors.yellow },
+  ]
+  if (hit.originTraceId === undefined) return { label }
+  if (hit.originTraceId === traceId)
+    return { label: [...label, { text: ', in this trace', style: colors.yellow }] }
+  const segments: Segment[] = [
+    { text: 'trace ', style: colors.yellow },
+    { text: hit.originTraceId, style: (text) => colors.bold(colors.yellow(text)) },
+  ]
+  return {
+    label,
+    tail: { joint: { text: ', ', style: colors.yellow }, indent: [below, { text: '  ' }], segments },
+  }
+}
+
+/**
+ * A use of a key is written to the span that saw it and copied to the request's first span. The copies: they
+ * get a mark only, for the whole story is told below them.
+ */
+function copiedHits(tree: TraceTree): Set<SpanNode> {
+  const copies = new Set<SpanNode>()
+  const pending: TraceItem[] = [...tree.items]
+  for (let item = pending.pop(); item !== undefined; item = pending.pop()) {
+    if (item.kind === 'log') continue
+    pending.push(...item.items)
+    const keyHash = keyHitOf(item.span)?.keyHash
+    if (keyHash === undefined) continue
+    for (let above = item.parent; above !== undefined; above = above.parent) {
+      if (keyHitOf(above.span)?.keyHash === keyHash) copies.add(above)
+    }
+  }
+  return copies
+}
+
+/** Fields that say what every line of the trace says, or what its place in the tree says. */
+const UNSHOWN_FIELDS = new Set<string>(['pid', 'hostname', LOG_FIELD.traceFlags])
+
+function logRow(log: StoredLog, lead: string, { colors }: Terminal): Row {
+  const style =
+    log.level === 'error' || log.level === 'fatal'
+      ? colors.red
+      : log.level === 'warn'
+        ? colors.yellow
+        : colors.dim
+  const fields = Object.entries(log.fields)
+    .filter(([name]) => !UNSHOWN_FIELDS.has(name))
+    .flatMap(([name, value]) => fieldTexts(name, value))
+  return {
+    label: [
+      { text: lead, style: colors.dim },
+      { text: `${log.level}  ${log.message}`, style },
+      { text: fields.length === 0 ? '' : `  ${fields.join(' ')}`, style: colors.dim },
+    ],
+  }
+}
+
+// One level of an object is spread, `err.message=…`: that is where loggers put what matters.
+function fieldTexts(name: string, value: unknown): string[] {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return [`${name}=${valueText(value)}`]
+  return Object.entries(value)
+    .filter(([inner]) => inner !== 'stack')
+    .map(([inner, innerValue]) => `${name}.${inner}=${valueText(innerValue)}`)
+}
+
+function valueText(value: unknown): string {
+  if (typeof value === 'string') return /[\s"=]/.test(value) ? JSON.stringify(value) : value
+  return JSON.stringify(value) ?? String(value)
+}

@@ -1,0 +1,119 @@
+/** `idempotentAction`: a Server Action that happens once per key, and answers a repeat with the first result. */
+import type { Logger } from 'pino'
+import { isThroughlineError, type ThroughlineError } from '../errors.js'
+import {
+  type IdempotencyStore,
+  type KeySource,
+  type Run,
+  type RunOnceOptions,
+  runOnce,
+  type Scope,
+  type ThrownCodec,
+} from '../idempotency/index.js'
+import { logger } from '../logging/index.js'
+import { assertName, runAction } from './action.js'
+import { controlFlowFromDigest, digestOf, outcomeOfThrown } from './control-flow.js'
+import { ensureContext, nextHeaders } from './ensure-context.js'
+
+/** Finds the key in an action's arguments, and says where it looked. */
+export interface KeyReader {
+  read(args: readonly unknown[]): unknown
+  source: KeySource
+}
+
+/** The run, as an action's body sees it. */
+export interface ActionRun extends Run {
+  /** The shared logger; its lines bear the request's IDs and the action's name. */
+  readonly log: Logger
+}
+
+/** How an action is guarded. */
+export interface IdempotentActionOptions<Args extends unknown[], Result>
+  extends Pick<RunOnceOptions, 'leaseMs' | 'retentionMs' | 'inFlight' | 'outage' | 'maxResultBytes' | 'onUse'> {
+  store: IdempotencyStore
+  /** Whose key it is: a user's or tenant's ID, or `global()`. Another scope never sees the result. */
+  scope: Scope | ((...args: Args) => Scope | undefined | Promise<Scope | undefined>)
+  /** Where the key is: `formField('idempotencyKey')`, or a function of the arguments. */
+  key: KeyReader | ((...args: Args) => unknown)
+  /**
+   * What the action depends on; the same key with another payload is refused. Default: the submitted form
+   * when there is one (the state that `useActionState` passes differs from try to try), else all arguments.
+   */
+  payload?: (...args: Args) => unknown
+  /**
+   * Turns a refusal into a result, for a form to show. Without it the refusal is thrown.
+   * Codes: `IDEMPOTENCY_*` and `STORE_UNAVAILABLE`; the body did not run, but for `IDEMPOTENCY_LEASE_LOST`.
+   */
+  onRefused?: (error: ThroughlineError) => Result | Promise<Result>
+}
+
+/** Reads the key from a field of the submitted form. */
+export function formField(field: string): KeyReader {
+  return { source: { field }, read: (args) => formOf(args)?.get(field) ?? undefined }
+}
+
+/**
+ * Wraps a Server Action so that it happens once per key. A repeat gets the stored result; `redirect()`,
+ * `notFound()` and their like replay as themselves. Cookies and revalidations of the first run are not
+ * repeated.
+ *
+ * @example
+ * 'use server'
+ * export const createOrder = idempotentAction(
+ *   'createOrder',
+ *   { store, scope: () => currentUserId(), key: formField('idempotencyKey') },
+ *   async (run, form: FormData) => { … },
+ * )
+ */
+export function idempotentAction<Args extends unknown[], Result>(
+  name: string,
+  options: IdempotentActionOptions<Args, Result>,
+  body: (run: ActionRun, ...args: Args) => Promise<Result>,
+): (...args: Args) => Promise<Result> {
+  assertName(name)
+  const { store, scope, key, payload, onRefused, ...runOptions } = options
+  return (...args) =>
+    ensureContext(nextHeaders, () =>
+      runAction(name, async () => {
+        try {
+          return await runOnce(
+            store,
+            {
+              ...runOptions,
+              name,
+              scope: typeof scope === 'function' ? await scope(...args) : scope,
+              key: typeof key === 'function' ? key(...args) : key.read(args),
+              keyFrom: typeof key === 'function' ? undefined : key.source,
+              payload: payload === undefined ? (formOf(args) ?? args) : payload(...args),
+              thrown: CONTROL_FLOW,
+            },
+            (run) => body(withLog(run), ...args),
+          )
+        } catch (error) {
+          if (onRefused !== undefined && isRefusal(error)) return await onRefused(error)
+          throw error
+        }
+      }),
+    )
+}
+
+/** Next's control flow is a result: kept by its digest, thrown again on a replay. */
+const CONTROL_FLOW: ThrownCodec = {
+  capture: (error) => (outcomeOfThrown(error) === 'error' ? undefined : digestOf(error)),
+  restore: (digest) => controlFlowFromDigest(String(digest)),
+}
+
+// `run` has live getters, so it is extended, not copied.
+function withLog(run: Run): ActionRun {
+  return Object.create(run, { log: { value: logger, enumerable: true } })
+}
+
+function isRefusal(error: unknown): error is ThroughlineError {
+  return (
+    isThroughlineError(error) && (error.code.startsWith('IDEMPOTENCY_') || error.code === 'STORE_UNAVAILABLE')
+  )
+}
+
+function formOf(args: readonly unknown[]): FormData | undefined {
+  return args.findLast((argument) => argument instanceof FormData)
+}

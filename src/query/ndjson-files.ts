@@ -1,0 +1,152 @@
+/**
+ * Lines of the files in a folder, oldest file first, in bounded memory.
+ *
+ * Looking for one ID does not parse what lacks it: `containing` is searched for in the bytes, which is as
+ * quick as grep, and only lines that have it are made into strings.
+ */
+import { type FileHandle, open, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ThroughlineError } from '../errors.js'
+import { FILE_ENDING } from '../telemetry/local-directory.js'
+
+const CHUNK_BYTES = 1024 * 1024
+
+/** A longer line is skipped and counted, in bytes: twice the largest file that we write ourselves. */
+const MAX_LINE_BYTES = 32 * 1024 * 1024
+
+const LINE_END = 0x0a
+
+/** What was read so far, for the message when nothing is found. */
+export interface ReadTally {
+  files: number
+  /** Lines that are not what they should be: torn, not JSON, too long. */
+  unreadableLines: number
+}
+
+export interface ReadOptions {
+  /** Only lines that have at least one of these texts. Default: all lines. */
+  containing?: readonly string[]
+  /** Counted up while reading. */
+  tally?: ReadTally
+}
+
+/**
+ * @throws {ThroughlineError} `FILES_UNREADABLE` when the folder or a file may not be read. A folder that does
+ * not exist is empty.
+ */
+export async function* readLines(folder: string, options: ReadOptions = {}): AsyncGenerator<string> {
+  // An ID stands in a file as JSON wrote it.
+  const needles = options.containing?.map((text) => Buffer.from(JSON.stringify(text).slice(1, -1)))
+  const tally = options.tally ?? { files: 0, unreadableLines: 0 }
+  for (const path of await listFiles(folder)) {
+    const file = await openFile(path)
+    if (file === undefined) continue
+    tally.files += 1
+    try {
+      yield* linesOf(file, needles, tally)
+    } catch (error) {
+      throw unreadable(path, error)
+    } finally {
+      await file.close()
+    }
+  }
+}
+
+async function listFiles(folder: string): Promise<string[]> {
+  try {
+    const names = await readdir(folder)
+    return names
+      .filter((name) => name.endsWith(FILE_ENDING))
+      .sort()
+      .map((name) => join(folder, name))
+  } catch (error) {
+    if (isMissing(error)) return []
+    throw unreadable(folder, error)
+  }
+}
+
+// A file can be dropped by its writer between listing and opening.
+async function openFile(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r')
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    throw unreadable(path, error)
+  }
+}
+
+async function* linesOf(
+  file: FileHandle,
+  needles: readonly Buffer[] | undefined,
+  tally: ReadTally,
+): AsyncGenerator<string> {
+  let buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+  let filled = 0
+  let isSkipping = false
+  for (;;) {
+    if (filled === buffer.length) {
+      if (filled < MAX_LINE_BYTES) buffer = Buffer.concat([buffer], buffer.length * 2)
+      else {
+        if (!isSkipping) tally.unreadableLines += 1
+        isSkipping = true
+        filled = 0
+      }
+    }
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled)
+    const lineEnd = buffer.subarray(filled, filled + bytesRead).lastIndexOf(LINE_END)
+    const whole = bytesRead === 0 ? filled : lineEnd === -1 ? 0 : filled + lineEnd + 1
+    filled += bytesRead
+    if (whole > 0) {
+      const start = isSkipping ? buffer.indexOf(LINE_END) + 1 : 0
+      if (!(isSkipping && bytesRead === 0)) yield* matchingLines(buffer.subarray(start, whole), needles)
+      isSkipping = false
+      buffer.copyWithin(0, whole, filled)
+      filled -= whole
+    }
+    if (bytesRead === 0) return
+  }
+}
+
+/** The lines of a block, which ends at a line end or at the end of the file. */
+function* matchingLines(block: Buffer, needles: readonly Buffer[] | undefined): Generator<string> {
+  const starts = needles === undefined ? undefined : startsOfMatches(block, needles)
+  if (starts !== undefined) {
+    for (const start of starts) yield block.toString('utf8', start, endOfLine(block, start))
+    return
+  }
+  for (let start = 0; start < block.length; ) {
+    const end = endOfLine(block, start)
+    if (end > start) yield block.toString('utf8', start, end)
+    start = end + 1
+  }
+}
+
+function startsOfMatches(block: Buffer, needles: readonly Buffer[]): number[] {
+  const starts = new Set<number>()
+  for (const needle of needles) {
+    for (let at = block.indexOf(needle); at !== -1; ) {
+      // A negative offset would count from the end.
+      starts.add(at === 0 ? 0 : block.lastIndexOf(LINE_END, at - 1) + 1)
+      at = block.indexOf(needle, endOfLine(block, at))
+    }
+  }
+  return [...starts].sort((a, b) => a - b)
+}
+
+function endOfLine(block: Buffer, from: number): number {
+  const end = block.indexOf(LINE_END, from)
+  return end === -1 ? block.length : end
+}
+
+function isMissing(error: unknown): boolean {
+  return (error as { code?: unknown } | null)?.code === 'ENOENT'
+}
+
+function unreadable(path: string, cause: unknown): ThroughlineError {
+  const why = cause instanceof Error ? `${cause.message}.` : `${cause}.`
+  return new ThroughlineError('FILES_UNREADABLE', `${path} cannot be read.`, {
+    why,
+    fix: 'Read it as the user who wrote it, or name another directory with --dir or THROUGHLINE_DIR.',
+    cause,
+  })
+}
