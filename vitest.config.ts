@@ -4,7 +4,11 @@ export default defineConfig({
   test: {
     projects: [
       {
-        test: { name: 'contract', include: ['test/contract/**/*.test.ts', 'test/package/**/*.test.ts'], testTimeout: 30_000 },
+        test: {
+          name: 'contract',
+          include: ['test/contract/**/*.test.ts', 'test/package/**/*.test.ts'],
+          testTimeout: 30_000,
+        },
       },
       {
         // Real Next servers and browsers: one file at a time, so that two cores are enough.

@@ -5,7 +5,7 @@
  * Next has no hook around a whole request. `http.Server` emits `request` for each one before Next sees it,
  * so running that emit inside the AsyncLocalStorage covers proxy, render, action, route handler and after().
  */
-import { type IncomingMessage, Server as HttpServer, type ServerResponse } from 'node:http'
+import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
 import { context, type Span, trace } from '@opentelemetry/api'
 import {
@@ -49,7 +49,11 @@ function wrapEmit(prototype: HttpServer | HttpsServer, settings: HookSettings): 
   } as typeof prototype.emit
 }
 
-function openContext(request: IncomingMessage, response: ServerResponse, settings: HookSettings): RequestContext {
+function openContext(
+  request: IncomingMessage,
+  response: ServerResponse,
+  settings: HookSettings,
+): RequestContext {
   const startedAt = performance.now()
   const correlation = resolveCorrelation((name) => request.headers[name], settings.correlationHeaders)
   if (correlation.isHeaderRefused) count(METRIC.correlationRefused)
@@ -64,7 +68,9 @@ function openContext(request: IncomingMessage, response: ServerResponse, setting
   response.once('close', () => {
     const durationMs = performance.now() - startedAt
     // Next names the route and ends its spans in the promise that the closed response settles.
-    setImmediate(() => runInContext(requestContext, () => finish(requestContext, response, durationMs, settings)))
+    setImmediate(() =>
+      runInContext(requestContext, () => finish(requestContext, response, durationMs, settings)),
+    )
   })
   return requestContext
 }
@@ -86,7 +92,8 @@ function finish(
   }
   if (settings.requestLog) {
     const end = { status: response.statusCode, durationMs, isAborted: !response.writableFinished }
-    const inFirstSpan = firstSpan === undefined ? context.active() : trace.setSpan(context.active(), firstSpan)
+    const inFirstSpan =
+      firstSpan === undefined ? context.active() : trace.setSpan(context.active(), firstSpan)
     context.with(inFirstSpan, () => logRequestCompleted(requestContext, end))
   }
   requestContext.endFirstSpan?.()

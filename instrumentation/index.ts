@@ -8,8 +8,9 @@
  * This module is bundled for Node and for edge. Everything that needs Node is behind a dynamic import that
  * the edge bundle leaves out.
  */
-import type { RequestErrorContext, RequestErrorRequest } from './request-error.js'
+
 import type { ThroughlineOptions } from './options.js'
+import type { RequestErrorContext, RequestErrorRequest } from './request-error.js'
 
 export {
   correlationIdGenerator,

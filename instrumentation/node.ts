@@ -1,8 +1,9 @@
 /** The Node runtime: everything `register()` sets up, in the order it must happen. */
-import { traceNodeRedis } from '../src/clients/kv/node-redis.js'
-import { compileKeyPatterns } from '../src/clients/kv/key-patterns.js'
-import { traceIoredis } from '../src/clients/kv/ioredis.js'
+
 import { traceUndici } from '../src/clients/http/undici.js'
+import { traceIoredis } from '../src/clients/kv/ioredis.js'
+import { compileKeyPatterns } from '../src/clients/kv/key-patterns.js'
+import { traceNodeRedis } from '../src/clients/kv/node-redis.js'
 import { processWide } from '../src/context/index.js'
 import { addLogSink, setLoggingDefaults } from '../src/logging/index.js'
 import { hookHttpServer } from './http-server.js'
@@ -22,7 +23,8 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
     service: settings.serviceName,
     ...(settings.logLevel === undefined ? {} : { level: settings.logLevel }),
   })
-  const logFile = settings.localFilesDirectory === undefined ? undefined : createLogFile(settings.localFilesDirectory)
+  const logFile =
+    settings.localFilesDirectory === undefined ? undefined : createLogFile(settings.localFilesDirectory)
   if (logFile !== undefined) addLogSink(logFile)
 
   const sdk = await startSdk(settings)

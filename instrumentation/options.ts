@@ -50,7 +50,8 @@ export interface Settings {
 /** Fills in defaults and refuses what cannot work. @throws {TypeError} naming the option and its value. */
 export function resolveOptions(options: ThroughlineOptions, env: NodeJS.ProcessEnv = process.env): Settings {
   const [firstHeader, ...otherHeaders] = options.correlationHeaders ?? [DEFAULT_CORRELATION_HEADER]
-  if (firstHeader === undefined) throw new TypeError('throughline: "correlationHeaders" must name a header, received [].')
+  if (firstHeader === undefined)
+    throw new TypeError('throughline: "correlationHeaders" must name a header, received [].')
   for (const header of [firstHeader, ...otherHeaders]) {
     if (!/^[a-z0-9!#$%&'*+.^_`|~-]+$/.test(header)) {
       throw new TypeError(
@@ -60,7 +61,9 @@ export function resolveOptions(options: ThroughlineOptions, env: NodeJS.ProcessE
   }
   const flushTimeoutMs = options.flushTimeoutMs ?? 5000
   if (!Number.isFinite(flushTimeoutMs) || flushTimeoutMs < 0) {
-    throw new TypeError(`throughline: "flushTimeoutMs" must be a number of milliseconds, received ${flushTimeoutMs}.`)
+    throw new TypeError(
+      `throughline: "flushTimeoutMs" must be a number of milliseconds, received ${flushTimeoutMs}.`,
+    )
   }
   return {
     serviceName: options.serviceName ?? (env.OTEL_SERVICE_NAME || 'next-app'),

@@ -2,7 +2,7 @@
  * The OpenTelemetry SDK: the one already registered, else `@opentelemetry/sdk-node`, else `@vercel/otel`
  * (the other way round on Vercel). None is a hard dependency; without one, IDs and log lines still work.
  */
-import { DiagLogLevel, diag, ProxyTracerProvider, trace, type TracerProvider } from '@opentelemetry/api'
+import { DiagLogLevel, diag, ProxyTracerProvider, type TracerProvider, trace } from '@opentelemetry/api'
 import type { NodeSDK } from '@opentelemetry/sdk-node'
 import { pgInstrumentations } from '../src/clients/database/pg.js'
 import { logger } from '../src/logging/index.js'
@@ -63,6 +63,8 @@ async function startNodeSdk(settings: Settings): Promise<boolean> {
   } catch {
     return false
   }
+  // The SDK holds spans back for 5 s by default; whoever reads local files is waiting for them.
+  if (settings.localFilesDirectory !== undefined) process.env.OTEL_BSP_SCHEDULE_DELAY ??= '500'
   const sdk = new Sdk({
     serviceName: settings.serviceName,
     idGenerator: correlationIdGenerator(),

@@ -1,6 +1,6 @@
 /**
- * Names the Server Action a request runs, without a wrapper: Next keeps a manifest from the ID in the
- * `next-action` header to the file and the exported name.
+ * Names the Server Action a request runs, without a wrapper: Next keeps a manifest from the action's ID, in
+ * the `next-action` header or in the form, to the file and the exported name.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { ActionIdentity, RequestContext } from '../src/context/index.js'
@@ -16,6 +16,12 @@ interface ActionManifestHolder {
   }
 }
 
+/** How much of a form is searched for the action's ID, in bytes. React puts its fields first. */
+const SEARCHED_BYTES = 16_384
+
+/** React's fields in a form that is posted without JavaScript: a plain action, or one with bound arguments. */
+const FORM_ACTION_ID = /\$ACTION_ID_([0-9a-f]{40,64})"|\$ACTION_\d+:0"[^{]{0,100}\{"id":"([0-9a-f]{40,64})"/
+
 /**
  * Finds the action's name at once when its page was served before, else just before the response is
  * written: by then Next has loaded the page, in development compiled it, and the request's span is open.
@@ -25,15 +31,39 @@ export function nameServerAction(
   response: ServerResponse,
   requestContext: RequestContext,
 ): void {
-  const id = request.headers['next-action']
-  if (request.method !== 'POST' || typeof id !== 'string') return
-  requestContext.action = lookUp(id)
+  if (request.method !== 'POST') return
+  let id = request.headers['next-action']
+  if (typeof id === 'string') requestContext.action = lookUp(id)
+  else if (!request.headers['content-type']?.startsWith('multipart/form-data')) return
+  else {
+    watchForm(request, (found) => {
+      id = found
+      requestContext.action ??= lookUp(found)
+    })
+  }
   const { writeHead } = response
   response.writeHead = function (this: ServerResponse, ...args: Parameters<typeof writeHead>) {
-    requestContext.action ??= lookUp(id)
+    if (typeof id === 'string') requestContext.action ??= lookUp(id)
     if (requestContext.action !== undefined) showAction(requestContext, requestContext.action)
     return writeHead.apply(this, args)
   } as typeof writeHead
+}
+
+// A browser without JavaScript names the action in the form itself. The body is only looked at as it passes:
+// listening for `data` would start the stream before Next does.
+function watchForm(request: IncomingMessage, onFound: (id: string) => void): void {
+  const { push } = request
+  let seen = ''
+  request.push = function (this: IncomingMessage, chunk: unknown, encoding?: BufferEncoding) {
+    if (Buffer.isBuffer(chunk) && seen.length < SEARCHED_BYTES) {
+      seen += chunk.toString('latin1', 0, SEARCHED_BYTES - seen.length)
+      const match = FORM_ACTION_ID.exec(seen)
+      const id = match?.[1] ?? match?.[2]
+      if (id !== undefined) onFound(id)
+      if (id !== undefined || seen.length >= SEARCHED_BYTES) request.push = push
+    }
+    return push.call(this, chunk, encoding)
+  }
 }
 
 function lookUp(id: string): ActionIdentity | undefined {

@@ -10,10 +10,10 @@ import {
   INVALID_SPAN_CONTEXT,
   type Span,
   type SpanOptions,
-  trace,
   type Tracer,
   type TracerOptions,
   type TracerProvider,
+  trace,
 } from '@opentelemetry/api'
 import { tryGetContext } from '../src/context/index.js'
 import { ATTRIBUTE } from '../src/telemetry/names.js'
@@ -62,7 +62,11 @@ class CorrelatedTracer implements Tracer {
       // Not started at all: what it would have parented goes to its own parent, so nothing is orphaned.
       return trace.wrapSpanContext(parent?.spanContext() ?? INVALID_SPAN_CONTEXT)
     }
-    const span = this.tracer.startSpan(name, options, parent === undefined ? inRequest(parentContext, options) : parentContext)
+    const span = this.tracer.startSpan(
+      name,
+      options,
+      parent === undefined ? inRequest(parentContext, options) : parentContext,
+    )
     adoptSpan(span)
     if (options.attributes?.[ATTRIBUTE.nextSpanType] === NEXT_REQUEST) noteRouteSpan(span)
     return span

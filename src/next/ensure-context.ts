@@ -1,5 +1,11 @@
 /** A request context where no server hook opened one: platforms that call handlers directly, and edge. */
-import { createContext, type HeaderReader, resolveCorrelation, runInContext, tryGetContext } from '../context/index.js'
+import {
+  createContext,
+  type HeaderReader,
+  resolveCorrelation,
+  runInContext,
+  tryGetContext,
+} from '../context/index.js'
 
 /**
  * Runs `fn` in the active context, or in a new one made from the request's headers.

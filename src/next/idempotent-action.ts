@@ -29,7 +29,10 @@ export interface ActionRun extends Run {
 
 /** How an action is guarded. */
 export interface IdempotentActionOptions<Args extends unknown[], Result>
-  extends Pick<RunOnceOptions, 'leaseMs' | 'retentionMs' | 'inFlight' | 'outage' | 'maxResultBytes' | 'onUse'> {
+  extends Pick<
+    RunOnceOptions,
+    'leaseMs' | 'retentionMs' | 'inFlight' | 'outage' | 'maxResultBytes' | 'onUse'
+  > {
   store: IdempotencyStore
   /** Whose key it is: a user's or tenant's ID, or `global()`. Another scope never sees the result. */
   scope: Scope | ((...args: Args) => Scope | undefined | Promise<Scope | undefined>)

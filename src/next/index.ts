@@ -7,4 +7,4 @@ export {
   idempotentAction,
   type KeyReader,
 } from './idempotent-action.js'
-export { type Proxy, withCorrelation, type WithCorrelationOptions } from './with-correlation.js'
+export { type Proxy, type WithCorrelationOptions, withCorrelation } from './with-correlation.js'

@@ -1,6 +1,7 @@
 /** `withCorrelation` for `proxy.ts` (`middleware.ts` before Next 16). */
-import { NextResponse } from 'next/server.js'
+
 import type { NextFetchEvent, NextRequest } from 'next/server.js'
+import { NextResponse } from 'next/server.js'
 import { DEFAULT_CORRELATION_HEADER, getContext } from '../context/index.js'
 import { ensureContext } from './ensure-context.js'
 
@@ -8,7 +9,13 @@ import { ensureContext } from './ensure-context.js'
 export type Proxy = (
   request: NextRequest,
   event: NextFetchEvent,
-) => Response | NextResponse | null | undefined | void | Promise<Response | NextResponse | null | undefined | void>
+) =>
+  | Response
+  | NextResponse
+  | null
+  | undefined
+  | void
+  | Promise<Response | NextResponse | null | undefined | void>
 
 /** Options of `withCorrelation`. */
 export interface WithCorrelationOptions {
@@ -26,7 +33,10 @@ export interface WithCorrelationOptions {
  * @example
  * export const proxy = withCorrelation((request) => { if (!isSignedIn(request)) return NextResponse.redirect(…) })
  */
-export function withCorrelation(handler: Proxy = () => undefined, options: WithCorrelationOptions = {}): Proxy {
+export function withCorrelation(
+  handler: Proxy = () => undefined,
+  options: WithCorrelationOptions = {},
+): Proxy {
   const header = options.header ?? DEFAULT_CORRELATION_HEADER
   return (request, event) =>
     ensureContext(

@@ -59,7 +59,8 @@ export function showIdempotencyUse(span: Span | undefined, use: IdempotencyUse):
     if (!use.isHit) continue
     shownOn.addEvent(EVENT.idempotencyHit, attributes)
     const origin = use.origin && spanContextOf(use.origin)
-    if (origin !== undefined) shownOn.addLink({ context: origin, attributes: { [EVENT.idempotencyHit]: true } })
+    if (origin !== undefined)
+      shownOn.addLink({ context: origin, attributes: { [EVENT.idempotencyHit]: true } })
   }
   if (requestContext !== undefined && (use.isHit || requestContext.idempotency?.hit !== true)) {
     requestContext.idempotency = {
@@ -117,4 +118,3 @@ function spanContextOf(origin: IdempotencyOrigin): SpanContext | undefined {
   }
   return trace.isSpanContextValid(spanContext) ? spanContext : undefined
 }
-

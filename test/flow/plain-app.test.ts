@@ -18,7 +18,16 @@ import { installApp } from '../support/packed-package.ts'
 import { type PostgresServer, startPostgres } from '../support/postgres.ts'
 import { startRedis } from '../support/redis.ts'
 
-const PACKAGES = ['next', 'react', 'react-dom', 'ioredis', 'redis', 'pg', '@opentelemetry/api', '@opentelemetry/sdk-node']
+const PACKAGES = [
+  'next',
+  'react',
+  'react-dom',
+  'ioredis',
+  'redis',
+  'pg',
+  '@opentelemetry/api',
+  '@opentelemetry/sdk-node',
+]
 const BUILD = ['typescript@6', '@types/react', '@types/node']
 
 const redis = await startRedis()
@@ -76,7 +85,9 @@ describe.skipIf(redis === undefined)('a Next app with the two-line set-up', () =
       const statements = statementsOf(postgres).filter((line) => line.includes(id))
       expect(statements).toHaveLength(1)
       expect(statements[0]).toMatch(
-        new RegExp(`INSERT INTO orders .*/\\*correlation_id='${id}',traceparent='00-${id}-[0-9a-f]{16}-01'\\*/`),
+        new RegExp(
+          `INSERT INTO orders .*/\\*correlation_id='${id}',traceparent='00-${id}-[0-9a-f]{16}-01'\\*/`,
+        ),
       )
     })
 
@@ -99,14 +110,20 @@ describe.skipIf(redis === undefined)('a Next app with the two-line set-up', () =
       const inner = await response.json()
       expect(inner).toMatchObject({ correlationId: id, header: id })
       expect(inner.traceparent).toMatch(new RegExp(`^00-${id}-`))
-      const { spans, logs } = await recorded(server, id, ['GET /api/self', 'GET /api/echo', 'pg.query:SELECT postgres'])
+      const { spans, logs } = await recorded(server, id, [
+        'GET /api/self',
+        'GET /api/echo',
+        'pg.query:SELECT postgres',
+      ])
       expect(orphansOf(spans)).toEqual([])
       await eventually(async () => {
         const lines = (await server.logs()).filter((line) => line.correlation_id === id)
         expect(lines.map((line) => line.msg)).toContain('after the response')
       })
       expect(logs.every((line) => line.trace_id === id)).toBe(true)
-      expect(statementsOf(postgres).some((line) => line.includes(`after_response /*correlation_id='${id}'`))).toBe(true)
+      expect(
+        statementsOf(postgres).some((line) => line.includes(`after_response /*correlation_id='${id}'`)),
+      ).toBe(true)
     })
 
     it.each(['ioredis', 'node-redis'])('flags the second use of a key in a recipe on %s', async (client) => {
@@ -161,7 +178,11 @@ describe.skipIf(redis === undefined)('a Next app with the two-line set-up', () =
       const response = await fetch(`${server.url}/proxied`, { headers: { 'x-test-header': 'kept' } })
       expect(await response.text()).toContain('kept')
       const id = response.headers.get('x-correlation-id') ?? ''
-      const { spans } = await recorded(server, id, ['middleware GET', 'GET /proxied', 'pg.query:SELECT postgres'])
+      const { spans } = await recorded(server, id, [
+        'middleware GET',
+        'GET /proxied',
+        'pg.query:SELECT postgres',
+      ])
       const roots = spans.filter((span) => span.parentSpanId === '')
       expect(roots.map((span) => span.name)).toEqual(['GET /proxied'])
       expect(orphansOf(spans)).toEqual([])
@@ -186,7 +207,13 @@ describe.skipIf(redis === undefined)('a Next app with the two-line set-up', () =
     it.each([
       ['of other characters', { 'x-correlation-id': "x'; DROP TABLE--" }],
       ['that is too long', { 'x-correlation-id': 'a'.repeat(129) }],
-      ['sent twice', [['x-correlation-id', 'one'], ['x-correlation-id', 'two']] as [string, string][]],
+      [
+        'sent twice',
+        [
+          ['x-correlation-id', 'one'],
+          ['x-correlation-id', 'two'],
+        ] as [string, string][],
+      ],
       ['that is empty', { 'x-correlation-id': '' }],
     ])('ignores a correlation header %s and takes a fresh ID', async (_title, headers) => {
       const response = await fetch(`${server.url}/api/echo`, { headers })
@@ -203,7 +230,9 @@ describe.skipIf(redis === undefined)('a Next app with the two-line set-up', () =
         headers: { traceparent: `00-${traceId}-b7ad6b7169203331-01` },
       })
       expect(joined.headers.get('x-correlation-id')).toBe(traceId)
-      const malformed = await fetch(`${server.url}/api/echo`, { headers: { traceparent: `00-${traceId}-zz-01` } })
+      const malformed = await fetch(`${server.url}/api/echo`, {
+        headers: { traceparent: `00-${traceId}-zz-01` },
+      })
       expect(malformed.headers.get('x-correlation-id')).toMatch(/^(?!0af76519)[0-9a-f]{32}$/)
     })
 
@@ -287,7 +316,8 @@ async function completedLine(server: NextServer, id: string, path = '/api/order'
 
 function spanNamed(spans: RecordedSpan[], name: string): RecordedSpan {
   const span = spans.find((candidate) => candidate.name === name)
-  if (span === undefined) throw new Error(`no span ${name} among ${spans.map((each) => each.name).join(', ')}`)
+  if (span === undefined)
+    throw new Error(`no span ${name} among ${spans.map((each) => each.name).join(', ')}`)
   return span
 }
 
@@ -297,7 +327,9 @@ function scopes(spans: RecordedSpan[]): Set<string> {
 
 function orphansOf(spans: RecordedSpan[]): string[] {
   const ids = new Set(spans.map((span) => span.spanId))
-  return spans.filter((span) => span.parentSpanId !== '' && !ids.has(span.parentSpanId)).map((span) => span.name)
+  return spans
+    .filter((span) => span.parentSpanId !== '' && !ids.has(span.parentSpanId))
+    .map((span) => span.name)
 }
 
 function statementsOf(postgres: PostgresServer): string[] {

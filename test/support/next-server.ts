@@ -42,10 +42,14 @@ export async function buildApp(
   directory: string,
   { flags = [], env = {} }: { flags?: string[]; env?: NodeJS.ProcessEnv } = {},
 ): Promise<string> {
-  const { stdout, stderr } = await mustRun(process.execPath, ['node_modules/next/dist/bin/next', 'build', ...flags], {
-    cwd: directory,
-    env: { ...process.env, NODE_ENV: undefined, ...BASE_ENV, ...env },
-  })
+  const { stdout, stderr } = await mustRun(
+    process.execPath,
+    ['node_modules/next/dist/bin/next', 'build', ...flags],
+    {
+      cwd: directory,
+      env: { ...process.env, NODE_ENV: undefined, ...BASE_ENV, ...env },
+    },
+  )
   return stdout + stderr
 }
 

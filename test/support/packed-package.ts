@@ -22,7 +22,9 @@ export const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
 
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const workDirectory = await mkdtemp(join(tmpdir(), 'throughline-'))
-  const packed = await mustRun('npm', ['pack', '--json', '--pack-destination', workDirectory], { cwd: REPOSITORY })
+  const packed = await mustRun('npm', ['pack', '--json', '--pack-destination', workDirectory], {
+    cwd: REPOSITORY,
+  })
   const [{ filename }] = Object.values(JSON.parse(packed.stdout)) as [{ filename: string }]
   project.provide('tarball', join(workDirectory, filename))
   project.provide('workDirectory', workDirectory)
@@ -35,7 +37,12 @@ export default async function setup(project: TestProject): Promise<() => Promise
  */
 export async function installApp(
   fixture: string,
-  { tarball, workDirectory, packages, name = fixture }: {
+  {
+    tarball,
+    workDirectory,
+    packages,
+    name = fixture,
+  }: {
     tarball: string
     workDirectory: string
     packages: readonly string[]
@@ -49,6 +56,8 @@ export async function installApp(
     wantedPackage.lastIndexOf('@') > 0 ? wantedPackage : `${wantedPackage}@${devDependencies[wantedPackage]}`,
   )
   await writeFile(join(directory, '.npmrc'), 'audit=false\nfund=false\n')
-  await mustRun('npm', ['install', '--prefer-offline', '--no-package-lock', tarball, ...wanted], { cwd: directory })
+  await mustRun('npm', ['install', '--prefer-offline', '--no-package-lock', tarball, ...wanted], {
+    cwd: directory,
+  })
   return directory
 }

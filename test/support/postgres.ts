@@ -29,7 +29,10 @@ export async function startPostgres(): Promise<PostgresServer> {
 function localBinaries(): string | undefined {
   const debian = '/usr/lib/postgresql'
   const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : []
-  const folders = [...versions.map((version) => join(debian, version, 'bin')), ...(process.env.PATH ?? '').split(':')]
+  const folders = [
+    ...versions.map((version) => join(debian, version, 'bin')),
+    ...(process.env.PATH ?? '').split(':'),
+  ]
   return folders.find((folder) => existsSync(join(folder, 'initdb')) && existsSync(join(folder, 'postgres')))
 }
 
@@ -43,7 +46,10 @@ async function startServer(binaries: string): Promise<PostgresServer> {
   const data = mkdtempSync(join(tmpdir(), 'throughline-postgres-'))
   const port = await freePort()
   const user = unprivilegedUser(data)
-  execFileSync(join(binaries, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust'], { ...user, stdio: 'ignore' })
+  execFileSync(join(binaries, 'initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust'], {
+    ...user,
+    stdio: 'ignore',
+  })
   const settings = {
     port: String(port),
     listen_addresses: '127.0.0.1',

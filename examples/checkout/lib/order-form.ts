@@ -16,7 +16,8 @@ export interface OrderState {
 export function readOrder(form: FormData): OrderRequest | string {
   const item = form.get('item')
   const quantity = Number(form.get('quantity'))
-  if (typeof item !== 'string' || item.trim() === '' || item.length > 100) return 'Say what you want, in up to 100 characters.'
+  if (typeof item !== 'string' || item.trim() === '' || item.length > 100)
+    return 'Say what you want, in up to 100 characters.'
   if (!Number.isInteger(quantity) || quantity < 1 || quantity > 99) return 'Order between 1 and 99.'
   return { item: item.trim(), quantity }
 }

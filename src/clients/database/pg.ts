@@ -7,8 +7,8 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { Span } from '@opentelemetry/api'
 import {
-  InstrumentationBase,
   type Instrumentation,
+  InstrumentationBase,
   InstrumentationNodeModuleDefinition,
   InstrumentationNodeModuleFile,
 } from '@opentelemetry/instrumentation'
@@ -116,7 +116,8 @@ function wrapConnect({ prototype }: PgPoolClass): void {
   if (connect[WRAPPED]) return
   const wrapped: Method = function (this: unknown, ...args) {
     const [callback] = args
-    if (typeof callback === 'function') args[0] = AsyncResource.bind(callback as (...results: unknown[]) => unknown)
+    if (typeof callback === 'function')
+      args[0] = AsyncResource.bind(callback as (...results: unknown[]) => unknown)
     return connect.apply(this, args)
   }
   wrapped[WRAPPED] = true

@@ -27,7 +27,8 @@ export async function runStatement<T>(statement: Statement, run: (span: Span) =>
     [ATTRIBUTE.dbNamespace]: statement.namespace,
     [ATTRIBUTE.dbOperation]: operation,
   }
-  if (requestContext === undefined) return run(trace.wrapSpanContext({ traceId: '', spanId: '', traceFlags: 0 }))
+  if (requestContext === undefined)
+    return run(trace.wrapSpanContext({ traceId: '', spanId: '', traceFlags: 0 }))
   const span = trace.getTracer(SCOPE).startSpan(`${operation} ${statement.namespace}`, {
     kind: SpanKind.CLIENT,
     attributes: { ...attributes, [ATTRIBUTE.dbQueryText]: statement.text },

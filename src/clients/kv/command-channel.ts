@@ -81,11 +81,7 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: st
   const watchForRecipe = (span: Span, message: ChannelMessage) => {
     const key = channels.argumentsOf(message)[0]
     if (message.command === undefined || key === undefined || !isIdempotencyKey(key)) return
-    watchRecipe(
-      span,
-      { command: message.command.toUpperCase(), key, reply: message.result },
-      channels.client,
-    )
+    watchRecipe(span, { command: message.command.toUpperCase(), key, reply: message.result }, channels.client)
   }
 
   tracingChannel<unknown, ChannelMessage>(channels.command).subscribe({

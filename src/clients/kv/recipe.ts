@@ -52,7 +52,9 @@ function sightingOf(command: string, reply: unknown): 'in use' | 'written' | und
     case 'HGET':
       return reply === null || reply === undefined ? undefined : 'in use'
     case 'HGETALL':
-      return typeof reply === 'object' && reply !== null && Object.keys(reply).length > 0 ? 'in use' : undefined
+      return typeof reply === 'object' && reply !== null && Object.keys(reply).length > 0
+        ? 'in use'
+        : undefined
     case 'EXISTS':
       return Number(reply) > 0 ? 'in use' : undefined
     case 'SETNX':
