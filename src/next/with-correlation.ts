@@ -5,17 +5,8 @@ import { NextResponse } from 'next/server.js'
 import { DEFAULT_CORRELATION_HEADER, getContext } from '../context/index.js'
 import { ensureContext } from './ensure-context.js'
 
-/** A proxy, as Next calls it. */
-export type Proxy = (
-  request: NextRequest,
-  event: NextFetchEvent,
-) =>
-  | Response
-  | NextResponse
-  | null
-  | undefined
-  | void
-  | Promise<Response | NextResponse | null | undefined | void>
+/** A proxy, as Next calls it. What is no response lets the request go on. */
+export type Proxy = (request: NextRequest, event: NextFetchEvent) => unknown
 
 /** Options of `withCorrelation`. */
 export interface WithCorrelationOptions {
@@ -43,7 +34,8 @@ export function withCorrelation(
       async () => (name) => request.headers.get(name),
       async () => {
         const { correlationId } = getContext()
-        const answer = (await handler(request, event)) ?? NextResponse.next()
+        const given = await handler(request, event)
+        const answer = given instanceof Response ? given : NextResponse.next()
         const response = answer.headers.has('x-middleware-next')
           ? goOn(request, answer, header, correlationId)
           : answer

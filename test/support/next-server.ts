@@ -1,8 +1,9 @@
 /** Builds and runs a real Next app on a free port, and reads back what it wrote. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createWriteStream } from 'node:fs'
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { createRequire } from 'node:module'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mustRun } from './command.ts'
 import { eventually } from './eventually.ts'
@@ -42,14 +43,10 @@ export async function buildApp(
   directory: string,
   { flags = [], env = {} }: { flags?: string[]; env?: NodeJS.ProcessEnv } = {},
 ): Promise<string> {
-  const { stdout, stderr } = await mustRun(
-    process.execPath,
-    ['node_modules/next/dist/bin/next', 'build', ...flags],
-    {
-      cwd: directory,
-      env: { ...process.env, NODE_ENV: undefined, ...BASE_ENV, ...env },
-    },
-  )
+  const { stdout, stderr } = await mustRun(process.execPath, [nextProgram(directory), 'build', ...flags], {
+    cwd: directory,
+    env: { ...process.env, NODE_ENV: undefined, ...BASE_ENV, ...env },
+  })
   return stdout + stderr
 }
 
@@ -60,11 +57,10 @@ export async function startApp(
   { flags = [], env = {}, warmUpPath }: { flags?: string[]; env?: NodeJS.ProcessEnv; warmUpPath: string },
 ): Promise<NextServer> {
   const port = await freePort()
-  await mkdir(join(directory, 'out'), { recursive: true })
-  const outDirectory = await mkdtemp(join(directory, 'out/'))
+  const outDirectory = await mkdtemp(join(tmpdir(), 'throughline-out-'))
   const child = spawn(
     process.execPath,
-    ['node_modules/next/dist/bin/next', mode, '--port', String(port), '--hostname', '127.0.0.1', ...flags],
+    [nextProgram(directory), mode, '--port', String(port), '--hostname', '127.0.0.1', ...flags],
     {
       cwd: directory,
       env: { ...process.env, NODE_ENV: undefined, ...BASE_ENV, THROUGHLINE_DIR: outDirectory, ...env },
@@ -72,11 +68,9 @@ export async function startApp(
     },
   )
   let output = ''
-  const logFile = createWriteStream(join(outDirectory, 'server.log'))
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {
       output += chunk
-      logFile.write(chunk)
     })
   }
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
@@ -96,9 +90,14 @@ export async function startApp(
     async stop(signal = 'SIGTERM') {
       if (child.exitCode === null && child.signalCode === null) child.kill(signal)
       await closed
-      if (signal !== 'SIGTERM') await rm(outDirectory, { recursive: true, force: true })
+      await rm(outDirectory, { recursive: true, force: true })
     },
   }
+}
+
+/** Next's command, wherever the app's packages are. */
+function nextProgram(directory: string): string {
+  return createRequire(join(directory, 'package.json')).resolve('next/dist/bin/next')
 }
 
 /** A port that nothing listens on. */

@@ -16,7 +16,11 @@ export const createOrder = idempotentAction(
     scope: 'demo-customer',
     key: formField('idempotencyKey'),
     inFlight: { waitMs: 5000 },
-    onRefused: (error): OrderState => ({ status: 'refused', message: `${error.code}: ${error.why}` }),
+    onRefused: ({ code, why }): OrderState => ({
+      status: 'refused',
+      message: `${code}: ${why}`,
+      isUndecided: code === 'IDEMPOTENCY_BUSY' || code === 'STORE_UNAVAILABLE',
+    }),
   },
   async (run, _state: OrderState, form: FormData): Promise<OrderState> => {
     const order = readOrder(form)

@@ -20,7 +20,7 @@ export function OrderForm({ name, title, explanation, action, noScriptKey }: Ord
       <h2>{title}</h2>
       <p>{explanation}</p>
       <form action={formAction} data-testid={name}>
-        <IdempotencyKey rotateAfter={state.status === 'placed' ? state.orderId : undefined} />
+        <IdempotencyKey lastAnswer={state} />
         <noscript>
           <input type="hidden" name="idempotencyKey" value={noScriptKey} />
         </noscript>
@@ -40,11 +40,12 @@ export function OrderForm({ name, title, explanation, action, noScriptKey }: Ord
   )
 }
 
-/** A key minted in the browser: kept over a failed try, replaced after success. */
-function IdempotencyKey({ rotateAfter }: { rotateAfter: number | undefined }) {
+/** A key minted in the browser: replaced after each answer, kept while the order may be on its way. */
+function IdempotencyKey({ lastAnswer }: { lastAnswer: OrderState }) {
   const [key, setKey] = useState<string>()
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new order number asks for a new key
-  useEffect(() => setKey(crypto.randomUUID()), [rotateAfter])
+  useEffect(() => {
+    if (!lastAnswer.isUndecided) setKey(crypto.randomUUID())
+  }, [lastAnswer])
   return key === undefined ? null : <input type="hidden" name="idempotencyKey" value={key} />
 }
 

@@ -10,6 +10,8 @@ export interface OrderState {
   status: 'empty' | 'placed' | 'refused'
   orderId?: number
   message?: string
+  /** True when the order may still be on its way: a next try must send the same key. */
+  isUndecided?: boolean
 }
 
 /** Reads the form, or says what is wrong with it. */
