@@ -8,6 +8,7 @@ import {
   type Context,
   context,
   INVALID_SPAN_CONTEXT,
+  isSpanContextValid,
   type Span,
   type SpanOptions,
   type Tracer,
@@ -57,16 +58,12 @@ class CorrelatedTracer implements Tracer {
   ) {}
 
   startSpan(name: string, options: SpanOptions = {}, parentContext: Context = context.active()): Span {
-    const parent = options.root === true ? undefined : trace.getSpan(parentContext)
+    const inTree = options.root === true ? parentContext : inRequest(parentContext)
     if (!this.nextInternals && isNextInternalStep(options.attributes)) {
       // Not started at all: what it would have parented goes to its own parent, so nothing is orphaned.
-      return trace.wrapSpanContext(parent?.spanContext() ?? INVALID_SPAN_CONTEXT)
+      return trace.wrapSpanContext(trace.getSpanContext(inTree) ?? INVALID_SPAN_CONTEXT)
     }
-    const span = this.tracer.startSpan(
-      name,
-      options,
-      parent === undefined ? inRequest(parentContext, options) : parentContext,
-    )
+    const span = this.tracer.startSpan(name, options, inTree)
     adoptSpan(span)
     if (options.attributes?.[ATTRIBUTE.nextSpanType] === NEXT_REQUEST) noteRouteSpan(span)
     return span
@@ -83,9 +80,12 @@ class CorrelatedTracer implements Tracer {
 }
 
 // Next starts two spans without a parent for a proxied request, one around the proxy and one around the
-// render. The second is hung under the first, so that a request is one tree.
-function inRequest(parentContext: Context, options: SpanOptions): Context {
-  const firstSpan = options.root === true ? undefined : tryGetContext()?.firstSpan
+// render. The second is hung under the first, so that a request is one tree. So is the child of a left-out
+// step that had no parent: that one's IDs are invalid.
+function inRequest(parentContext: Context): Context {
+  const parent = trace.getSpanContext(parentContext)
+  if (parent !== undefined && isSpanContextValid(parent)) return parentContext
+  const firstSpan = tryGetContext()?.firstSpan
   return firstSpan === undefined ? parentContext : trace.setSpan(parentContext, firstSpan)
 }
 

@@ -24,8 +24,9 @@ export function appendSqlComment(sql: string, fields: SqlCommentFields): string 
   return pairs.length === 0 ? sql : `${sql} /*${pairs.join(',')}*/`
 }
 
+// Half a surrogate pair has no UTF-8 form: encodeURIComponent would throw, and the statement not be sent.
 function encode(text: string): string {
-  return encodeURIComponent(text).replace(
+  return encodeURIComponent(text.replace(/\p{Surrogate}/gu, '\uFFFD')).replace(
     /[!'()*]/g,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
   )

@@ -2,6 +2,7 @@
  * Spans for the commands a KV client announces on its `diagnostics_channel`. This reaches a client that
  * Next has bundled, where a require hook would see nothing.
  */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { tracingChannel } from 'node:diagnostics_channel'
 import { type Attributes, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import { contextStorage, countCall, type RequestContext, tryGetContext } from '../../context/index.js'
@@ -51,12 +52,15 @@ interface OpenCommand {
  */
 export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: string) => boolean): void {
   const open = new WeakMap<ChannelMessage, OpenCommand>()
+  // node-redis marks a command of a batch; ioredis does not, and sends MULTI and EXEC as commands too.
+  const currentBatch = new AsyncLocalStorage<ChannelMessage>()
 
   const start = (message: ChannelMessage, isBatch: boolean) => {
     const requestContext = tryGetContext()
     if (requestContext === undefined) return
     const operation = isBatch ? (message.batchMode ?? 'BATCH') : (message.command ?? '').toUpperCase()
-    if (!isBatch && (message.batchMode !== undefined || HANDSHAKE.has(operation))) return
+    const isInBatch = message.batchMode !== undefined || currentBatch.getStore() !== undefined
+    if (!isBatch && (isInBatch || HANDSHAKE.has(operation))) return
     const span = trace
       .getTracer(SCOPE)
       .startSpan(operation, { kind: SpanKind.CLIENT, attributes: attributesOf(message, operation) })
@@ -91,7 +95,9 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: st
     asyncStart() {},
     error() {},
   })
-  tracingChannel<unknown, ChannelMessage>(channels.batch).subscribe({
+  const batchChannel = tracingChannel<unknown, ChannelMessage>(channels.batch)
+  batchChannel.start.bindStore(currentBatch, (message) => message)
+  batchChannel.subscribe({
     start: (message) => start(message, true),
     asyncEnd: end,
     end() {},

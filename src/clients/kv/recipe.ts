@@ -47,6 +47,8 @@ export function watchRecipe(span: Span, { command, key, reply }: KvReply, store:
  * only a SET that was refused replies null, and only `SET … GET` replies with an earlier value.
  */
 function sightingOf(command: string, reply: unknown): 'in use' | 'written' | undefined {
+  // Sent one by one inside a MULTI: the answer comes with EXEC.
+  if (String(reply) === 'QUEUED') return undefined
   switch (command) {
     case 'GET':
     case 'HGET':
