@@ -1,0 +1,3 @@
+import { throughline } from 'throughline/instrumentation'
+
+export const { register, onRequestError } = throughline({ requestLog: false })
