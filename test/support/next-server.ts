@@ -33,7 +33,10 @@ export interface NextServer {
   spans(): Promise<RecordedSpan[]>
   /** Log lines, from the local files. */
   logs(): Promise<LogLine[]>
-  stop(signal?: NodeJS.Signals): Promise<void>
+  /** Asks the server to end, and waits for it. What it wrote can still be read. */
+  end(): Promise<void>
+  /** Ends it and removes what it wrote. */
+  stop(): Promise<void>
 }
 
 const BASE_ENV = { NEXT_TELEMETRY_DISABLED: '1', OTEL_BSP_SCHEDULE_DELAY: '100' }
@@ -74,6 +77,10 @@ export async function startApp(
     })
   }
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  const end = async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM')
+    await closed
+  }
   const url = `http://127.0.0.1:${port}`
   await eventually(async () => {
     if (child.exitCode !== null) throw new Error(`next ${mode} ended:\n${output}`)
@@ -87,9 +94,9 @@ export async function startApp(
     output: () => output,
     spans: () => readSpans(outDirectory),
     logs: () => readLines(join(outDirectory, 'logs')),
-    async stop(signal = 'SIGTERM') {
-      if (child.exitCode === null && child.signalCode === null) child.kill(signal)
-      await closed
+    end,
+    async stop() {
+      await end()
       await rm(outDirectory, { recursive: true, force: true })
     },
   }
