@@ -63,6 +63,8 @@ function openContext(
     ...(request.headers.host === undefined ? {} : { host: request.headers.host }),
   })
   requestContext.isResponseOpen = true
+  // What runs outside this process's globals, as edge middleware in its sandbox, reads the ID from the request.
+  request.headers[settings.correlationHeaders[0]] = requestContext.correlationId
   response.setHeader(settings.correlationHeaders[0], requestContext.correlationId)
   nameServerAction(request, response, requestContext)
   response.once('close', () => {
