@@ -8,7 +8,7 @@ import {
   type Context,
   context,
   INVALID_SPAN_CONTEXT,
-  isSpanContextValid,
+  INVALID_SPANID,
   type Span,
   type SpanOptions,
   type Tracer,
@@ -45,9 +45,18 @@ export function correlateProvider(
   provider: TracerProvider,
   { nextInternals }: { nextInternals: boolean },
 ): TracerProvider {
+  // Next asks for its tracer at every span, and wraps each tracer that it has not seen before.
+  const tracers = new Map<string, CorrelatedTracer>()
   return {
-    getTracer: (name: string, version?: string, options?: TracerOptions) =>
-      new CorrelatedTracer(provider.getTracer(name, version, options), nextInternals),
+    getTracer(name: string, version?: string, options?: TracerOptions) {
+      const key = `${name}@${version ?? ''}@${options?.schemaUrl ?? ''}`
+      let tracer = tracers.get(key)
+      if (tracer === undefined) {
+        tracer = new CorrelatedTracer(provider.getTracer(name, version, options), nextInternals)
+        tracers.set(key, tracer)
+      }
+      return tracer
+    },
   }
 }
 
@@ -59,14 +68,7 @@ class CorrelatedTracer implements Tracer {
 
   startSpan(name: string, options: SpanOptions = {}, parentContext: Context = context.active()): Span {
     const inTree = options.root === true ? parentContext : inRequest(parentContext)
-    if (!this.nextInternals && isNextInternalStep(options.attributes)) {
-      // Not started at all: what it would have parented goes to its own parent, so nothing is orphaned.
-      return trace.wrapSpanContext(trace.getSpanContext(inTree) ?? INVALID_SPAN_CONTEXT)
-    }
-    const span = this.tracer.startSpan(name, options, inTree)
-    adoptSpan(span)
-    if (options.attributes?.[ATTRIBUTE.nextSpanType] === NEXT_REQUEST) noteRouteSpan(span)
-    return span
+    return this.isLeftOut(options) ? standIn(inTree) : this.start(name, options, inTree)
   }
 
   startActiveSpan<F extends (span: Span) => ReturnType<F>>(...args: [string, ...unknown[]]): ReturnType<F> {
@@ -74,9 +76,32 @@ class CorrelatedTracer implements Tracer {
     const fn = args.at(-1) as F
     const options = (args.length > 2 ? args[1] : {}) as SpanOptions
     const parentContext = (args.length > 3 ? args[2] : context.active()) as Context
-    const span = this.startSpan(name, options, parentContext)
-    return context.with(trace.setSpan(parentContext, span), fn, undefined, span)
+    const inTree = options.root === true ? parentContext : inRequest(parentContext)
+    if (this.isLeftOut(options)) {
+      // The span around it stays the active one: what the step's code says of its span is kept there.
+      const run = () => fn(standIn(inTree))
+      return inTree === context.active() ? run() : context.with(inTree, run)
+    }
+    const span = this.start(name, options, inTree)
+    return context.with(trace.setSpan(inTree, span), fn, undefined, span)
   }
+
+  private isLeftOut({ attributes }: SpanOptions): boolean {
+    return !this.nextInternals && isNextInternalStep(attributes)
+  }
+
+  private start(name: string, options: SpanOptions, parentContext: Context): Span {
+    const span = this.tracer.startSpan(name, options, parentContext)
+    adoptSpan(span)
+    if (options.attributes?.[ATTRIBUTE.nextSpanType] === NEXT_REQUEST) noteRouteSpan(span)
+    return span
+  }
+}
+
+// For a step that is left out: a span that records nothing and has its parent's IDs, so that what hangs
+// under it hangs under its parent, and nothing is orphaned.
+function standIn(parentContext: Context): Span {
+  return trace.wrapSpanContext(trace.getSpanContext(parentContext) ?? INVALID_SPAN_CONTEXT)
 }
 
 // Next starts two spans without a parent for a proxied request, one around the proxy and one around the
@@ -84,7 +109,7 @@ class CorrelatedTracer implements Tracer {
 // step that had no parent: that one's IDs are invalid.
 function inRequest(parentContext: Context): Context {
   const parent = trace.getSpanContext(parentContext)
-  if (parent !== undefined && isSpanContextValid(parent)) return parentContext
+  if (parent !== undefined && parent.spanId !== INVALID_SPANID) return parentContext
   const firstSpan = tryGetContext()?.firstSpan
   return firstSpan === undefined ? parentContext : trace.setSpan(parentContext, firstSpan)
 }

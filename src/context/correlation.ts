@@ -100,9 +100,16 @@ export function randomSpanId(): string {
   return randomHex(8)
 }
 
+// A call of the secure source costs more than an ID is worth, so random bytes are drawn in advance.
+const RANDOM_BYTES = new Uint8Array(4096)
+let usedBytes = RANDOM_BYTES.length
+
 function randomHex(bytes: number): string {
-  const random = crypto.getRandomValues(new Uint8Array(bytes))
+  if (usedBytes + bytes > RANDOM_BYTES.length) {
+    crypto.getRandomValues(RANDOM_BYTES)
+    usedBytes = 0
+  }
   let hex = ''
-  for (const byte of random) hex += HEX[byte]
+  for (const end = usedBytes + bytes; usedBytes < end; usedBytes++) hex += HEX[RANDOM_BYTES[usedBytes] ?? 0]
   return /^0+$/.test(hex) ? randomHex(bytes) : hex
 }

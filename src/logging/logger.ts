@@ -1,8 +1,8 @@
 /** A pino logger whose every line bears the request's IDs, read from the context when the line is written. */
 import { trace } from '@opentelemetry/api'
-import pino, { type Logger, type LoggerOptions } from 'pino'
+import pino, { type Bindings, type ChildLoggerOptions, type Logger, type LoggerOptions } from 'pino'
 import { epochMs, processWide, tryGetContext } from '../context/index.js'
-import { DEFAULT_REDACTED_PATHS } from './redaction.js'
+import { CENSOR, redactSecrets } from './redaction.js'
 import { type LogSink, sharedDestination } from './sinks.js'
 
 /** Options of `createLogger`. */
@@ -11,7 +11,7 @@ export interface CreateLoggerOptions {
   level?: string
   /** Value of the `service` field. Default: the name given to `throughline()`, else `OTEL_SERVICE_NAME`. */
   service?: string
-  /** More paths to blank, in pino's `redact` syntax. */
+  /** Paths to blank beside the fields with a telling name (`password`, `token`, …), in pino's `redact` syntax. */
   redact?: readonly string[]
   /** Where lines go. Default: standard output, and the local files when they are on. */
   destination?: LogSink
@@ -47,9 +47,29 @@ export function createLogger(options: CreateLoggerOptions = {}): Logger {
     timestamp: prerenderSafeTimestamp,
     mixin: () => contextFields(options.service),
     serializers: { err: serializeError },
-    redact: { paths: [...DEFAULT_REDACTED_PATHS, ...(options.redact ?? [])], censor: '[redacted]' },
+    formatters: { log: redactSecrets },
+    ...(options.redact === undefined ? {} : { redact: { paths: [...options.redact], censor: CENSOR } }),
   }
-  return pino(pinoOptions, options.destination ?? sharedDestination)
+  return redactBindings(pino(pinoOptions, options.destination ?? sharedDestination))
+}
+
+/** The methods that take fields to write on every later line; their generic signatures are kept by `Logger`. */
+interface BindingMethods {
+  child(bindings: Bindings, options?: ChildLoggerOptions): unknown
+  setBindings(bindings: Bindings): void
+}
+
+// pino gives the fields of a child to no formatter. Children inherit what is set on their parent.
+function redactBindings(parent: Logger): Logger {
+  const methods = parent as unknown as BindingMethods
+  const { child, setBindings } = methods
+  methods.child = function (bindings, options) {
+    return child.call(this, redactSecrets(bindings), options)
+  }
+  methods.setBindings = function (bindings) {
+    setBindings.call(this, redactSecrets(bindings))
+  }
+  return parent
 }
 
 /** The process's shared logger. */
