@@ -7,7 +7,7 @@
  */
 import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
-import { context, type Span, trace } from '@opentelemetry/api'
+import type { Span } from '@opentelemetry/api'
 import {
   createContext,
   processWide,
@@ -27,6 +27,10 @@ type HookSettings = Pick<Settings, 'correlationHeaders' | 'requestLog'>
 /** Next's own files: a CDN keeps the headers of a cached file, so these get no ID and no line. */
 const ASSET_PATH = /^(?:\/[^?]*)?\/(?:_next\/(?:static|image)(?:[/?]|$)|favicon\.ico(?:\?|$))/
 
+/** A server may hand its request on to another server's `emit`: it stays one request. */
+const ENTERED = Symbol('throughline.entered')
+type EnteredRequest = IncomingMessage & { [ENTERED]?: true }
+
 /** Wraps `emit` of Node's HTTP and HTTPS servers, once per process. */
 export function hookHttpServer(settings: HookSettings): void {
   processWide('instrumentation.http-server', () => {
@@ -37,13 +41,11 @@ export function hookHttpServer(settings: HookSettings): void {
 
 function wrapEmit(prototype: HttpServer | HttpsServer, settings: HookSettings): void {
   const emit = prototype.emit as (this: unknown, event: string, ...args: unknown[]) => boolean
-  const entered = new WeakSet<object>()
   prototype.emit = function (this: unknown, event: string, ...args: unknown[]): boolean {
     if (event !== 'request') return emit.call(this, event, ...args)
-    const [request, response] = args as [IncomingMessage, ServerResponse]
-    const isRepeated = entered.has(request)
-    if (isRepeated || ASSET_PATH.test(request.url ?? '')) return emit.call(this, event, ...args)
-    entered.add(request)
+    const [request, response] = args as [EnteredRequest, ServerResponse]
+    if (request[ENTERED] || ASSET_PATH.test(request.url ?? '')) return emit.call(this, event, ...args)
+    request[ENTERED] = true
     const requestContext = openContext(request, response, settings)
     return runInContext(requestContext, () => emit.call(this, event, ...args))
   } as typeof prototype.emit
@@ -93,10 +95,11 @@ function finish(
     firstSpan?.updateName(`${method} ${route}`)
   }
   if (settings.requestLog) {
-    const end = { status: response.statusCode, durationMs, isAborted: !response.writableFinished }
-    const inFirstSpan =
-      firstSpan === undefined ? context.active() : trace.setSpan(context.active(), firstSpan)
-    context.with(inFirstSpan, () => logRequestCompleted(requestContext, end))
+    logRequestCompleted(requestContext, {
+      status: response.statusCode,
+      durationMs,
+      isAborted: !response.writableFinished,
+    })
   }
   requestContext.endFirstSpan?.()
 }

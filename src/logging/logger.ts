@@ -1,7 +1,8 @@
 /** A pino logger whose every line bears the request's IDs, read from the context when the line is written. */
-import { trace } from '@opentelemetry/api'
+import { type Span, trace } from '@opentelemetry/api'
 import pino, { type Bindings, type ChildLoggerOptions, type Logger, type LoggerOptions } from 'pino'
 import { epochMs, processWide, tryGetContext } from '../context/index.js'
+import { LOG_FIELD } from '../telemetry/names.js'
 import { CENSOR, redactSecrets } from './redaction.js'
 import { type LogSink, sharedDestination } from './sinks.js'
 
@@ -46,7 +47,7 @@ export function createLogger(options: CreateLoggerOptions = {}): Logger {
     base: null,
     timestamp: prerenderSafeTimestamp,
     mixin: () => contextFields(options.service),
-    serializers: { err: serializeError },
+    serializers: { [LOG_FIELD.error]: serializeError },
     formatters: { log: redactSecrets },
     ...(options.redact === undefined ? {} : { redact: { paths: [...options.redact], censor: CENSOR } }),
   }
@@ -82,21 +83,26 @@ function prerenderSafeTimestamp(): string {
 
 function contextFields(service: string | undefined): Record<string, unknown> {
   const fields: Record<string, unknown> = {
-    service: service ?? defaults.service ?? process.env.OTEL_SERVICE_NAME,
+    [LOG_FIELD.service]: service ?? defaults.service ?? process.env.OTEL_SERVICE_NAME,
   }
   const requestContext = tryGetContext()
-  if (requestContext !== undefined) fields.correlation_id = requestContext.correlationId
-  const span = trace.getActiveSpan()?.spanContext()
-  if (span !== undefined) {
-    fields.trace_id = span.traceId
-    fields.span_id = span.spanId
-    fields.trace_flags = span.traceFlags
-  } else if (requestContext !== undefined) {
-    fields.trace_id = requestContext.traceId
-  }
-  if (requestContext?.action !== undefined) fields.action = requestContext.action.name
-  if (requestContext?.route !== undefined) fields.route = requestContext.route
+  if (requestContext !== undefined) fields[LOG_FIELD.correlationId] = requestContext.correlationId
+  const span = trace.getActiveSpan()
+  if (span !== undefined) Object.assign(fields, spanFields(span))
+  else if (requestContext !== undefined) fields[LOG_FIELD.traceId] = requestContext.traceId
+  if (requestContext?.action !== undefined) fields[LOG_FIELD.action] = requestContext.action.name
+  if (requestContext?.route !== undefined) fields[LOG_FIELD.route] = requestContext.route
   return fields
+}
+
+/** The fields that tie a line to a span. */
+export function spanFields(span: Span): Record<string, unknown> {
+  const { traceId, spanId, traceFlags } = span.spanContext()
+  return {
+    [LOG_FIELD.traceId]: traceId,
+    [LOG_FIELD.spanId]: spanId,
+    [LOG_FIELD.traceFlags]: traceFlags,
+  }
 }
 
 /** An error as a log line shows it. */

@@ -67,8 +67,10 @@ export const LOG_FIELD = {
   action: 'action',
   route: 'route',
   method: 'method',
+  path: 'path',
   status: 'status',
   durationMs: 'duration_ms',
+  aborted: 'aborted',
   idempotency: 'idempotency',
   error: 'err',
 } as const

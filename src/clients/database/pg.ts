@@ -90,11 +90,12 @@ function wrapQuery({ prototype }: PgClientClass, sqlComments: boolean): void {
     const span = statementSpan
     statementSpan = undefined
     const requestContext = tryGetContext()
-    if (requestContext === undefined) return query.apply(this, args)
-    if (sqlComments) args[0] = commented(args[0], requestContext.correlationId, span)
+    if (sqlComments && requestContext !== undefined)
+      args[0] = commented(args[0], requestContext.correlationId, span)
     const startedAt = performance.now()
     const settle = () => countCall(requestContext, 'database', performance.now() - startedAt)
     const callback = args.at(-1)
+    // A connection calls back in the context of the request that opened it.
     if (typeof callback === 'function') {
       args[args.length - 1] = AsyncResource.bind(function (this: unknown, ...results: unknown[]) {
         settle()

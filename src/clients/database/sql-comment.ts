@@ -15,17 +15,20 @@ export type SqlCommentFields = Readonly<Record<string, string | undefined>>
  */
 export function appendSqlComment(sql: string, fields: SqlCommentFields): string {
   if (sql.length === 0 || sql.includes("/*correlation_id='")) return sql
-  const pairs = Object.keys(fields)
-    .sort()
-    .flatMap((key) => {
-      const value = fields[key]
-      return value === undefined ? [] : [`${encode(key)}='${encode(value)}'`]
-    })
-  return pairs.length === 0 ? sql : `${sql} /*${pairs.join(',')}*/`
+  let pairs = ''
+  for (const key of Object.keys(fields).sort()) {
+    const value = fields[key]
+    if (value !== undefined) pairs += `${pairs === '' ? '' : ','}${encode(key)}='${encode(value)}'`
+  }
+  return pairs === '' ? sql : `${sql} /*${pairs}*/`
 }
+
+/** Characters that stay as they are: most IDs have no others. */
+const UNRESERVED = /^[A-Za-z0-9_.~-]*$/
 
 // Half a surrogate pair has no UTF-8 form: encodeURIComponent would throw, and the statement not be sent.
 function encode(text: string): string {
+  if (UNRESERVED.test(text)) return text
   return encodeURIComponent(text.replace(/\p{Surrogate}/gu, '\uFFFD')).replace(
     /[!'()*]/g,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,

@@ -23,7 +23,11 @@ export interface ChannelMessage {
   /** Set by the tracing channel when the command has settled. */
   result?: unknown
   error?: unknown
+  /** Set by us while the command is under way. A WeakMap beside it would cost the collector more. */
+  [OPEN]?: OpenCommand | undefined
 }
+
+const OPEN = Symbol('throughline.open-command')
 
 /** How one client library's channels are read. */
 export interface KvChannels {
@@ -51,7 +55,6 @@ interface OpenCommand {
  * @param isIdempotencyKey which keys belong to a hand-written recipe
  */
 export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: string) => boolean): void {
-  const open = new WeakMap<ChannelMessage, OpenCommand>()
   // node-redis marks a command of a batch; ioredis does not, and sends MULTI and EXEC as commands too.
   const currentBatch = new AsyncLocalStorage<ChannelMessage>()
 
@@ -64,13 +67,13 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: st
     const span = trace
       .getTracer(SCOPE)
       .startSpan(operation, { kind: SpanKind.CLIENT, attributes: attributesOf(message, operation) })
-    open.set(message, { span, startedAt: performance.now(), requestContext })
+    message[OPEN] = { span, startedAt: performance.now(), requestContext }
   }
 
   const end = (message: ChannelMessage) => {
-    const command = open.get(message)
+    const command = message[OPEN]
     if (command === undefined) return
-    open.delete(message)
+    message[OPEN] = undefined
     const durationMs = performance.now() - command.startedAt
     if (message.error === undefined) watchForRecipe(command.span, message)
     else markFailed(command.span, message.error)
