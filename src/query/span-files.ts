@@ -71,7 +71,7 @@ export async function* readSpans(directory: string, options: ReadOptions = {}): 
 }
 
 /** The spans of one `ExportTraceServiceRequest`. */
-export function* spansOfRequest(request: JsonObject): Generator<StoredSpan> {
+function* spansOfRequest(request: JsonObject): Generator<StoredSpan> {
   for (const resourceSpans of objectsOf(request.resourceSpans)) {
     const resource = attributesOf(asObject(resourceSpans.resource)?.attributes)
     const service = asText(resource['service.name'])

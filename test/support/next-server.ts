@@ -120,7 +120,7 @@ export function freePort(): Promise<number> {
 }
 
 /** Reads every span below `<directory>/traces`, without the package's own reader. */
-export async function readSpans(directory: string): Promise<RecordedSpan[]> {
+async function readSpans(directory: string): Promise<RecordedSpan[]> {
   type KeyValue = { key: string; value: Record<string, unknown> }
   const flatten = (pairs: KeyValue[] = []) =>
     Object.fromEntries(pairs.map(({ key, value }) => [key, Object.values(value)[0]]))
