@@ -1,4 +1,5 @@
 /** `idempotentAction`: a Server Action that happens once per key, and answers a repeat with the first result. */
+import { type Span, SpanStatusCode } from '@opentelemetry/api'
 import type { Logger } from 'pino'
 import { isThroughlineError, type ThroughlineError } from '../errors.js'
 import {
@@ -11,6 +12,7 @@ import {
   type ThrownCodec,
 } from '../idempotency/index.js'
 import { logger } from '../logging/index.js'
+import { ATTRIBUTE, LOG_FIELD } from '../telemetry/names.js'
 import { assertName, runAction } from './action.js'
 import { controlFlowFromDigest, digestOf, outcomeOfThrown } from './control-flow.js'
 import { ensureContext, nextHeaders } from './ensure-context.js'
@@ -77,7 +79,7 @@ export function idempotentAction<Args extends unknown[], Result>(
   const { store, scope, key, payload, onRefused, ...runOptions } = options
   return (...args) =>
     ensureContext(nextHeaders, () =>
-      runAction(name, async () => {
+      runAction(name, async (span) => {
         try {
           return await runOnce(
             store,
@@ -93,8 +95,9 @@ export function idempotentAction<Args extends unknown[], Result>(
             (run) => body(withLog(run), ...args),
           )
         } catch (error) {
-          if (onRefused !== undefined && isRefusal(error)) return await onRefused(error)
-          throw error
+          if (onRefused === undefined || !isRefusal(error)) throw error
+          showRefusal(span, error)
+          return await onRefused(error)
         }
       }),
     )
@@ -109,6 +112,16 @@ const CONTROL_FLOW: ThrownCodec = {
 // `run` has live getters, so it is extended, not copied.
 function withLog(run: Run): ActionRun {
   return Object.create(run, { log: { value: logger, enumerable: true } })
+}
+
+// The action returns as if all were well, so that it did not run is said here. An outage is an error; a
+// repeat that came too early or with another payload is the caller's affair.
+function showRefusal(span: Span, error: ThroughlineError): void {
+  span.setAttribute(ATTRIBUTE.errorType, error.code)
+  if (error.code === 'STORE_UNAVAILABLE') {
+    span.setStatus({ code: SpanStatusCode.ERROR, message: error.message })
+    logger.error({ [LOG_FIELD.error]: error }, 'action refused')
+  } else logger.warn({ code: error.code }, 'action refused')
 }
 
 function isRefusal(error: unknown): error is ThroughlineError {

@@ -7,6 +7,7 @@ import { node } from '@opentelemetry/sdk-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { traceUndici } from '../../src/clients/http/undici.ts'
 import { createContext, type RequestContext, runInContext } from '../../src/context/index.ts'
+import { freePort } from '../support/free-port.ts'
 
 // Registered for its context manager and for the W3C propagator.
 new node.NodeTracerProvider().register()
@@ -211,7 +212,7 @@ describe('the tally of a request', () => {
   it('counts a call that failed, and one whose body nobody read to its end', async () => {
     const context = requestContext()
     await runInContext(context, async () => {
-      await expect(fetch(`http://127.0.0.1:${await closedPort()}/`)).rejects.toThrow('fetch failed')
+      await expect(fetch(`http://127.0.0.1:${await freePort()}/`)).rejects.toThrow('fetch failed')
       expect(context.calls.fetch?.count).toBe(1)
       const abort = new AbortController()
       const response = await fetch(unending.url, { signal: abort.signal })
@@ -268,13 +269,4 @@ function headersAdded(
     channel('undici:request:create').publish({ request }),
   )
   return added
-}
-
-async function closedPort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1')
-  await once(probe, 'listening')
-  const { port: free } = probe.address() as AddressInfo
-  probe.close()
-  await once(probe, 'close')
-  return free
 }

@@ -8,6 +8,7 @@ import type { BrowserContext, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { startChromium } from '../support/chromium.ts'
 import { eventually } from '../support/eventually.ts'
+import { freePort } from '../support/free-port.ts'
 import { buildApp, type NextServer, startApp } from '../support/next-server.ts'
 import { REPOSITORY } from '../support/packed-package.ts'
 import { type PostgresServer, startPostgres } from '../support/postgres.ts'
@@ -151,6 +152,38 @@ describe.skipIf(browser === undefined)('the checkout example in a browser', () =
       await page
         .getByText(hasRedis && redis !== undefined ? /Order \d+ is placed/ : 'This one needs a Redis')
         .waitFor()
+    })
+  })
+
+  describe('while its Redis is down', () => {
+    let server: NextServer
+    beforeAll(async () => {
+      const env = { DATABASE_URL: undefined, REDIS_URL: `redis://127.0.0.1:${await freePort()}` }
+      server = await startApp(EXAMPLE, 'start', { env, warmUpPath: '/' })
+    })
+    afterAll(() => server?.stop())
+
+    it('refuses an order with the reason, runs nothing, and keeps the key for the next try', async () => {
+      const { context, page } = await openPage(server, true)
+      const key = page.getByTestId('guarded').locator('input[name=idempotencyKey]')
+      const firstKey = await key.inputValue()
+      await page.getByTestId('guarded').getByRole('button').click()
+      await page.getByText('STORE_UNAVAILABLE').waitFor()
+      expect(await key.inputValue()).toBe(firstKey)
+      expect(await orderCount(page, server)).toBe(0)
+      await context.close()
+      const lines = await server.logs()
+      expect(lines.filter((line) => line.msg === 'order placed')).toEqual([])
+      expect(lines.find((line) => line.msg === 'action refused')).toMatchObject({
+        level: 50,
+        action: 'createOrder',
+        err: { code: 'STORE_UNAVAILABLE' },
+      })
+      expect(JSON.stringify(lines)).not.toContain(firstKey)
+      await eventually(async () => {
+        const action = (await server.spans()).find((span) => span.name === 'action createOrder')
+        expect(action?.attributes['error.type']).toBe('STORE_UNAVAILABLE')
+      })
     })
   })
 

@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mustRun } from './command.ts'
 import { eventually } from './eventually.ts'
+import { freePort } from './free-port.ts'
 
 /** A finished span, flattened from OTLP/JSON. */
 export interface RecordedSpan {
@@ -105,18 +105,6 @@ export async function startApp(
 /** Next's command, wherever the app's packages are. */
 function nextProgram(directory: string): string {
   return createRequire(join(directory, 'package.json')).resolve('next/dist/bin/next')
-}
-
-/** A port that nothing listens on. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
-    })
-  })
 }
 
 /** Reads every span below `<directory>/traces`, without the package's own reader. */

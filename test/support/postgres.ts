@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
 import { eventually } from './eventually.ts'
-import { freePort } from './next-server.ts'
+import { freePort } from './free-port.ts'
 
 export interface PostgresServer {
   url: string
