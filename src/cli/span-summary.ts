@@ -85,8 +85,9 @@ function actionHint(
   file: string | undefined,
   spanName: string,
 ): string | undefined {
-  if (name === undefined || name === spanName) return file
-  return file === undefined ? `action ${name}` : `action ${name} (${file})`
+  const hint = `action ${name}`
+  if (name === undefined || name === spanName || hint === spanName) return file
+  return file === undefined ? hint : `${hint} (${file})`
 }
 
 function outcomeHint(outcome: string | undefined): string | undefined {

@@ -1,6 +1,6 @@
 /**
- * The same small app in other set-ups: on Next 15, without an SDK, on `@vercel/otel`, with nothing listening
- * at the collector's address, and ended by SIGTERM. Each still gives every request its ID.
+ * The same small app in other set-ups: on Next 15, without an SDK, on `@vercel/otel`, on OpenTelemetry 3,
+ * with nothing listening at the collector's address, and ended by SIGTERM. Each still gives every request its ID.
  */
 import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,7 +9,8 @@ import { eventually } from '../support/eventually.ts'
 import { buildApp, type NextServer, startApp } from '../support/next-server.ts'
 import { installApp } from '../support/packed-package.ts'
 
-const REACT = ['react', 'react-dom', '@opentelemetry/api']
+const REACT = ['react', 'react-dom']
+const API = '@opentelemetry/api'
 const BUILD = ['typescript@6', '@types/react', '@types/node']
 
 let server: NextServer | undefined
@@ -21,7 +22,7 @@ afterEach(async () => {
 describe('Next 15', () => {
   let app: string
   beforeAll(async () => {
-    app = await install('next-15', ['next@15', '@opentelemetry/sdk-node'])
+    app = await install('next-15', ['next@15', API, '@opentelemetry/sdk-node'])
     const proxy = await readFile(join(app, 'proxy.ts'), 'utf8')
     await rename(join(app, 'proxy.ts'), join(app, 'middleware.ts'))
     await writeFile(join(app, 'middleware.ts'), proxy.replace('const proxy', 'const middleware'))
@@ -43,7 +44,7 @@ describe('Next 15', () => {
 
 describe('without an OpenTelemetry SDK', () => {
   it('serves with IDs and log lines, and says once which package brings spans', async () => {
-    const app = await install('no-sdk', ['next'])
+    const app = await install('no-sdk', ['next', API])
     const output = await buildApp(app)
     expect(output).not.toMatch(/warn|can't resolve|not found:/i)
     server = await startApp(app, 'start', { warmUpPath: '/api/echo' })
@@ -57,7 +58,7 @@ describe('without an OpenTelemetry SDK', () => {
 
 describe('on @vercel/otel', () => {
   it('puts the ID on its spans', async () => {
-    const app = await install('vercel-otel', ['next', '@vercel/otel', ...VERCEL_PEERS])
+    const app = await install('vercel-otel', ['next', API, '@vercel/otel', ...VERCEL_PEERS])
     await buildApp(app)
     server = await startApp(app, 'start', { warmUpPath: '/api/echo', env: { VERCEL: '1' } })
     const response = await expectOneId(server)
@@ -65,10 +66,22 @@ describe('on @vercel/otel', () => {
   })
 })
 
+describe('on OpenTelemetry 3', () => {
+  it('puts the ID on its spans, and names the action', async () => {
+    const app = await install('otel-3', ['next', `${API}@1.10`, '@opentelemetry/sdk-node@0.301'])
+    await buildApp(app)
+    server = await startApp(app, 'start', { warmUpPath: '/api/echo' })
+    await expectSpan(server, await expectOneId(server), 'GET /api/echo', {})
+    await (await fetch(server.url)).text()
+    const response = await submitForm(server.url, { name: 'Ada' })
+    await expectSpan(server, response, 'POST /', { 'next.server_action.name': 'greet' })
+  })
+})
+
 describe('on @opentelemetry/sdk-node', () => {
   let app: string
   beforeAll(async () => {
-    app = await install('sdk-node', ['next', '@opentelemetry/sdk-node'])
+    app = await install('sdk-node', ['next', API, '@opentelemetry/sdk-node'])
     await buildApp(app)
   })
 
@@ -121,7 +134,7 @@ describe('on @opentelemetry/sdk-node', () => {
     })
   })
 
-  it('counts a refused correlation header, and never echoes or logs it', async () => {
+  it('gives a refused correlation header a fresh ID, and never echoes or logs it', async () => {
     server = await startApp(app, 'start', { warmUpPath: '/api/echo' })
     const response = await fetch(`${server.url}/api/echo`, { headers: { 'x-correlation-id': 'evil"value' } })
     expect(response.headers.get('x-correlation-id')).toMatch(/^[0-9a-f]{32}$/)
