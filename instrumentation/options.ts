@@ -1,4 +1,5 @@
 /** What a user can set, and what it becomes when they do not. */
+import { DEFAULT_KEY_PATTERNS } from '../src/clients/kv/key-patterns.js'
 import { DEFAULT_CORRELATION_HEADER } from '../src/context/index.js'
 import { localDirectory } from '../src/telemetry/local-directory.js'
 
@@ -69,7 +70,7 @@ export function resolveOptions(options: ThroughlineOptions, env: NodeJS.ProcessE
     serviceName: options.serviceName ?? (env.OTEL_SERVICE_NAME || 'next-app'),
     correlationHeaders: [firstHeader, ...otherHeaders],
     propagateTo: options.propagateTo ?? [],
-    idempotencyKeys: options.idempotencyKeys ?? ['idempotency:*'],
+    idempotencyKeys: options.idempotencyKeys ?? DEFAULT_KEY_PATTERNS,
     sqlComments: options.sqlComments ?? true,
     nextInternals: options.nextInternals ?? false,
     requestLog: options.requestLog ?? true,

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { SpanStatusCode } from '@opentelemetry/api'
 import { redirect, unstable_rethrow } from 'next/navigation.js'
 import { describe, expect, expectTypeOf, it } from 'vitest'
 import { runWithCorrelation } from '../../src/context/index.ts'
@@ -230,7 +231,22 @@ describe('onRefused', () => {
     expect(runs()).toBe(1)
   })
 
-  it('is asked when the store does not answer', async () => {
+  it('leaves the refusal on the span and in a line, though the action returns as if all were well', async () => {
+    const { createOrder } = setUp(undefined, { onRefused: () => 'refused' })
+    await inRequest(() => createOrder(formOf({})))
+    expect(spanNamed('action createOrder').attributes).toMatchObject({
+      'action.outcome': 'ok',
+      'error.type': 'IDEMPOTENCY_KEY_MISSING',
+    })
+    // The mistake is the caller's.
+    expect(spanNamed('action createOrder').status.code).toBe(SpanStatusCode.UNSET)
+    expect(lines.map(({ level, msg, code, action }) => [level, msg, code, action])).toEqual([
+      [40, 'action refused', 'IDEMPOTENCY_KEY_MISSING', 'createOrder'],
+      [30, 'action completed', undefined, 'createOrder'],
+    ])
+  })
+
+  it('is asked when the store does not answer, which is an error of the app', async () => {
     const store = memoryStore({ name: randomUUID() })
     const { createOrder, runs } = setUp(undefined, {
       store: { ...store, claim: () => Promise.reject(new Error('ECONNREFUSED')) },
@@ -238,6 +254,12 @@ describe('onRefused', () => {
     })
     expect(await inRequest(() => createOrder(formOf({ key: 'k-1' })))).toBe('STORE_UNAVAILABLE')
     expect(runs()).toBe(0)
+    expect(spanNamed('action createOrder').status.code).toBe(SpanStatusCode.ERROR)
+    expect(lines[0]).toMatchObject({
+      level: 50,
+      msg: 'action refused',
+      err: { code: 'STORE_UNAVAILABLE', cause: { message: 'ECONNREFUSED' } },
+    })
   })
 
   it("is not asked about the function's own errors, control flow, and mistakes of the program", async () => {
