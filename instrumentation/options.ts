@@ -1,6 +1,7 @@
 /** What a user can set, and what it becomes when they do not. */
 import { DEFAULT_KEY_PATTERNS } from '../src/clients/kv/key-patterns.js'
 import { DEFAULT_CORRELATION_HEADER } from '../src/context/index.js'
+import { LOG_LEVELS } from '../src/logging/logger.js'
 import { localDirectory } from '../src/telemetry/local-directory.js'
 
 /** Options of `throughline()`. Everything has a default; `OTEL_*` variables are read by the SDK itself. */
@@ -50,40 +51,81 @@ export interface Settings {
 
 /** Fills in defaults and refuses what cannot work. @throws {TypeError} naming the option and its value. */
 export function resolveOptions(options: ThroughlineOptions, env: NodeJS.ProcessEnv = process.env): Settings {
-  const [firstHeader, ...otherHeaders] = options.correlationHeaders ?? [DEFAULT_CORRELATION_HEADER]
-  if (firstHeader === undefined)
-    throw new TypeError('throughline: "correlationHeaders" must name a header, received [].')
-  for (const header of [firstHeader, ...otherHeaders]) {
-    if (!/^[a-z0-9!#$%&'*+.^_`|~-]+$/.test(header)) {
-      throw new TypeError(
-        `throughline: "correlationHeaders" must hold lower-case header names, received ${JSON.stringify(header)}.`,
-      )
-    }
-  }
-  const flushTimeoutMs = options.flushTimeoutMs ?? 5000
-  if (!Number.isFinite(flushTimeoutMs) || flushTimeoutMs < 0) {
-    throw new TypeError(
-      `throughline: "flushTimeoutMs" must be a number of milliseconds, received ${flushTimeoutMs}.`,
-    )
-  }
   return {
-    serviceName: options.serviceName ?? (env.OTEL_SERVICE_NAME || 'next-app'),
-    correlationHeaders: [firstHeader, ...otherHeaders],
-    propagateTo: options.propagateTo ?? [],
-    idempotencyKeys: options.idempotencyKeys ?? DEFAULT_KEY_PATTERNS,
+    serviceName: options.serviceName ?? serviceNameFrom(env) ?? 'next-app',
+    correlationHeaders: correlationHeadersOf(options),
+    propagateTo: propagateToOf(options),
+    idempotencyKeys: listOf('idempotencyKeys', options.idempotencyKeys) ?? DEFAULT_KEY_PATTERNS,
     sqlComments: options.sqlComments ?? true,
     nextInternals: options.nextInternals ?? false,
     requestLog: options.requestLog ?? true,
-    logLevel: options.logLevel,
+    logLevel: logLevelOf(options),
     localFilesDirectory:
       (options.localFiles ?? isLocalByDefault(env)) ? localDirectory(env, process.cwd()) : undefined,
-    flushTimeoutMs,
+    flushTimeoutMs: flushTimeoutOf(options),
   }
+}
+
+// The SDK lets the option win over both variables, so they are read here.
+function serviceNameFrom(env: NodeJS.ProcessEnv): string | undefined {
+  if (env.OTEL_SERVICE_NAME) return env.OTEL_SERVICE_NAME
+  const encoded = /(?:^|,)\s*service\.name\s*=\s*([^,]+)/
+    .exec(env.OTEL_RESOURCE_ATTRIBUTES ?? '')?.[1]
+    ?.trim()
+  try {
+    return encoded === undefined ? undefined : decodeURIComponent(encoded)
+  } catch {
+    return encoded
+  }
+}
+
+function correlationHeadersOf({ correlationHeaders }: ThroughlineOptions): Settings['correlationHeaders'] {
+  const [first, ...others] = listOf('correlationHeaders', correlationHeaders) ?? [DEFAULT_CORRELATION_HEADER]
+  if (first === undefined) throw refused('correlationHeaders', 'name a header', [])
+  for (const header of [first, ...others]) {
+    if (!/^[a-z0-9!#$%&'*+.^_`|~-]+$/.test(header))
+      throw refused('correlationHeaders', 'hold lower-case header names', header)
+  }
+  return [first, ...others]
+}
+
+function propagateToOf({ propagateTo }: ThroughlineOptions): Settings['propagateTo'] {
+  const hosts = listOf('propagateTo', propagateTo) ?? []
+  for (const host of hosts) {
+    if (typeof host === 'string' && /[/\s]/.test(host))
+      throw refused('propagateTo', 'hold hosts, without scheme or path', host)
+  }
+  return hosts
+}
+
+function logLevelOf({ logLevel }: ThroughlineOptions): string | undefined {
+  if (logLevel === undefined || LOG_LEVELS.includes(logLevel)) return logLevel
+  throw refused('logLevel', `be one of ${LOG_LEVELS.join(', ')}`, logLevel)
+}
+
+/** What a timer of Node's can hold. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1
+
+function flushTimeoutOf({ flushTimeoutMs = 5000 }: ThroughlineOptions): number {
+  if (typeof flushTimeoutMs === 'number' && flushTimeoutMs >= 0 && flushTimeoutMs <= MAX_TIMEOUT_MS)
+    return flushTimeoutMs
+  throw refused('flushTimeoutMs', `be a number of milliseconds up to ${MAX_TIMEOUT_MS}`, flushTimeoutMs)
+}
+
+function listOf<T>(option: string, value: readonly T[] | undefined): readonly T[] | undefined {
+  if (value === undefined || Array.isArray(value)) return value
+  throw refused(option, 'be a list', value)
+}
+
+function refused(option: string, must: string, received: unknown): TypeError {
+  const shown = typeof received === 'number' ? String(received) : JSON.stringify(received)
+  return new TypeError(`throughline: "${option}" must ${must}, received ${shown}.`)
 }
 
 function isLocalByDefault(env: NodeJS.ProcessEnv): boolean {
   if (env.OTEL_EXPORTER_OTLP_ENDPOINT || env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) return false
   // Someone who chose an exporter chose where spans go.
   if (env.OTEL_TRACES_EXPORTER) return false
+  // Spelled out, because Next replaces it by its value when it builds.
   return process.env.NODE_ENV !== 'production' || Boolean(env.THROUGHLINE_DIR)
 }

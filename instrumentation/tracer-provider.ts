@@ -48,6 +48,7 @@ export function correlateProvider(
   // Next asks for its tracer at every span, and wraps each tracer that it has not seen before.
   const tracers = new Map<string, CorrelatedTracer>()
   return {
+    ...lifecycleOf(provider),
     getTracer(name: string, version?: string, options?: TracerOptions) {
       const key = `${name}@${version ?? ''}@${options?.schemaUrl ?? ''}`
       let tracer = tracers.get(key)
@@ -57,6 +58,15 @@ export function correlateProvider(
       }
       return tracer
     },
+  }
+}
+
+// Beside the API's one method, an SDK's provider has these, and platforms call them.
+function lifecycleOf(provider: TracerProvider): Partial<Record<'forceFlush' | 'shutdown', () => unknown>> {
+  const { forceFlush, shutdown } = provider as { forceFlush?(): unknown; shutdown?(): unknown }
+  return {
+    ...(forceFlush === undefined ? {} : { forceFlush: () => forceFlush.call(provider) }),
+    ...(shutdown === undefined ? {} : { shutdown: () => shutdown.call(provider) }),
   }
 }
 

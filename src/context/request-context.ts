@@ -50,6 +50,8 @@ export interface RequestContext {
   route?: string | undefined
   /** The Server Action being run, once known. */
   action?: ActionIdentity | undefined
+  /** True while a wrapped action runs: one that it calls does not rename the request. */
+  isActionRunning?: boolean
   /** The first span of the request: what a trace search looks at. */
   firstSpan?: Span | undefined
   /** The span that Next names after the route; the first one, but for a proxied request. */

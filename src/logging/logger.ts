@@ -1,8 +1,9 @@
 /** A pino logger whose every line bears the request's IDs, read from the context when the line is written. */
-import { type Span, trace } from '@opentelemetry/api'
+import { INVALID_SPANID, type Span, trace } from '@opentelemetry/api'
 import pino, { type Bindings, type ChildLoggerOptions, type Logger, type LoggerOptions } from 'pino'
 import { epochMs, processWide, tryGetContext } from '../context/index.js'
 import { LOG_FIELD } from '../telemetry/names.js'
+import { errorFields } from './error-fields.js'
 import { CENSOR, redactSecrets } from './redaction.js'
 import { type LogSink, sharedDestination } from './sinks.js'
 
@@ -17,6 +18,9 @@ export interface CreateLoggerOptions {
   /** Where lines go. Default: standard output, and the local files when they are on. */
   destination?: LogSink
 }
+
+/** Levels that a logger can be set to, from the most to the least it writes. */
+export const LOG_LEVELS: readonly string[] = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 
 /** What `throughline()` tells loggers that were made before it. */
 const defaults = processWide<{ service: string | undefined; level: string | undefined }>(
@@ -35,23 +39,35 @@ export function setLoggingDefaults(values: { service?: string; level?: string })
 
 /**
  * Creates a logger. Lines are NDJSON: `time` (epoch ms), `level`, `msg`, `service`, `correlation_id`,
- * `trace_id`, `span_id`, `trace_flags`, and `action` and `route` where known.
+ * `trace_id`, `span_id`, `trace_flags`, and `action` and `route` where known. Fields with a telling name are
+ * blanked, but for `%o` arguments of a message and a child with formatters of its own.
  *
+ * @throws {Error} pino's own, for a level that it does not know.
  * @example
  * const log = createLogger({ level: 'debug' })
  * log.info({ orderId }, 'order placed')
  */
 export function createLogger(options: CreateLoggerOptions = {}): Logger {
   const pinoOptions: LoggerOptions = {
-    level: options.level ?? defaults.level ?? process.env.THROUGHLINE_LOG_LEVEL ?? 'info',
+    level: options.level ?? defaults.level ?? levelFromEnvironment() ?? 'info',
     base: null,
     timestamp: prerenderSafeTimestamp,
     mixin: () => contextFields(options.service),
-    serializers: { [LOG_FIELD.error]: serializeError },
+    serializers: { [LOG_FIELD.error]: (error) => errorFields(error) },
     formatters: { log: redactSecrets },
     ...(options.redact === undefined ? {} : { redact: { paths: [...options.redact], censor: CENSOR } }),
   }
   return redactBindings(pino(pinoOptions, options.destination ?? sharedDestination))
+}
+
+// A variable that is wrong must not keep the app from starting, as it would where pino throws.
+function levelFromEnvironment(): string | undefined {
+  const level = process.env.THROUGHLINE_LOG_LEVEL
+  if (level === undefined || LOG_LEVELS.includes(level)) return level
+  process.emitWarning(
+    `THROUGHLINE_LOG_LEVEL must be one of ${LOG_LEVELS.join(', ')}, received ${JSON.stringify(level)}: using info.`,
+  )
+  return undefined
 }
 
 /** The methods that take fields to write on every later line; their generic signatures are kept by `Logger`. */
@@ -88,7 +104,9 @@ function contextFields(service: string | undefined): Record<string, unknown> {
   const requestContext = tryGetContext()
   if (requestContext !== undefined) fields[LOG_FIELD.correlationId] = requestContext.correlationId
   const span = trace.getActiveSpan()
-  if (span !== undefined) Object.assign(fields, spanFields(span))
+  // Where nothing records spans, the active one has no IDs.
+  if (span !== undefined && span.spanContext().spanId !== INVALID_SPANID)
+    Object.assign(fields, spanFields(span))
   else if (requestContext !== undefined) fields[LOG_FIELD.traceId] = requestContext.traceId
   if (requestContext?.action !== undefined) fields[LOG_FIELD.action] = requestContext.action.name
   if (requestContext?.route !== undefined) fields[LOG_FIELD.route] = requestContext.route
@@ -103,39 +121,4 @@ export function spanFields(span: Span): Record<string, unknown> {
     [LOG_FIELD.spanId]: spanId,
     [LOG_FIELD.traceFlags]: traceFlags,
   }
-}
-
-/** An error as a log line shows it. */
-interface LoggedError {
-  type: string
-  message: string
-  stack?: string
-  code?: string
-  /** Next's digest: what a user sees on the error page. */
-  digest?: string
-  cause?: LoggedError
-}
-
-/** Deepest chain of causes written. */
-const MAX_CAUSES = 5
-
-// pino's own serializer copies every property of an error; a database driver puts row values there
-// (`detail: "Key (email)=(a@b.c) already exists"`), so only named fields are written.
-function serializeError(value: unknown, depth = 0): LoggedError | undefined {
-  if (value === undefined || value === null) return undefined
-  if (!(value instanceof Error) && !isErrorLike(value)) return { type: typeof value, message: String(value) }
-  const error = value as Error & { code?: unknown; digest?: unknown }
-  const logged: LoggedError = { type: error.name ?? 'Error', message: String(error.message) }
-  if (typeof error.stack === 'string') logged.stack = error.stack
-  if (typeof error.code === 'string') logged.code = error.code
-  if (typeof error.digest === 'string') logged.digest = error.digest
-  if (error.cause !== undefined && depth < MAX_CAUSES) {
-    const cause = serializeError(error.cause, depth + 1)
-    if (cause !== undefined) logged.cause = cause
-  }
-  return logged
-}
-
-function isErrorLike(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && 'message' in value && 'stack' in value
 }

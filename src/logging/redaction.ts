@@ -6,6 +6,9 @@
  * `redact` option, for fields that have no telling name.
  */
 
+import { LOG_FIELD } from '../telemetry/names.js'
+import { errorFields } from './error-fields.js'
+
 /** Names of secret fields, in lower case without `-` and `_`. */
 const SECRET_FIELDS = new Set([
   'authorization',
@@ -25,48 +28,98 @@ const SECRET_FIELDS = new Set([
 /** What stands where a secret was. */
 export const CENSOR = '[redacted]'
 
-/** Objects deeper than this are not written: pino's own `depthLimit`. */
-const MAX_DEPTH = 5
+/** Levels of an object that are written; pino sets no bound where there is no cycle. */
+const MAX_DEPTH = 6
+
+/** Fields of one line that are looked at: a socket or a request, logged by mistake, has tens of thousands. */
+const MAX_FIELDS = 5000
 
 type Fields = Record<string, unknown>
 
-/** Returns the fields as they are or, where there are secrets, a copy in which they are blanked. */
-export function redactSecrets(fields: Fields): Fields {
-  return redactFields(fields, 1)
+/** One line's way through its fields. */
+interface Walk {
+  /** The objects around the one that is looked at. */
+  around: object[]
+  fieldsLeft: number
 }
 
-function redactFields(fields: Fields, depth: number): Fields {
+/**
+ * Returns the fields as they are or, where there are secrets, a copy in which they are blanked. Errors under
+ * any name but `err` become their named fields, and what is too deep, too much or a cycle is cut.
+ */
+export function redactSecrets(fields: Fields): Fields {
+  return redactFields(fields, { around: [], fieldsLeft: MAX_FIELDS }, true)
+}
+
+function redactFields(fields: Fields, walk: Walk, isTop = false): Fields {
   let copy: Fields | undefined
+  walk.around.push(fields)
   for (const name of Object.keys(fields)) {
-    const value = fields[name]
-    const shown = isSecret(name) ? CENSOR : redactValue(value, depth)
+    let value: unknown
+    try {
+      value = fields[name]
+    } catch {
+      walk.around.pop()
+      return redactFields(readable(fields), walk, isTop)
+    }
+    const shown = isSecret(name)
+      ? CENSOR
+      : isTop && name === LOG_FIELD.error
+        ? value
+        : redactValue(value, walk)
     if (shown === value || value === undefined) continue
     copy ??= { ...fields }
     copy[name] = shown
   }
+  walk.around.pop()
   return copy ?? fields
 }
 
-function redactValue(value: unknown, depth: number): unknown {
-  // An error is written by the serializer, which takes named fields alone.
-  if (typeof value !== 'object' || value === null || value instanceof Error || depth >= MAX_DEPTH)
-    return value
-  if (Array.isArray(value)) {
-    const shown = value.map((item) => redactValue(item, depth + 1))
-    return shown.some((item, index) => item !== value[index]) ? shown : value
-  }
-  const { toJSON } = value as { toJSON?: unknown }
-  if (typeof toJSON !== 'function') return redactFields(value as Fields, depth + 1)
-  return value instanceof Date ? value : redactJson(value, toJSON as () => unknown, depth)
-}
-
-// What is written is what toJSON returns: a model's fields, an HTTP client's headers.
-function redactJson(value: object, toJSON: () => unknown, depth: number): unknown {
+function redactValue(value: unknown, walk: Walk): unknown {
+  if (typeof value !== 'object' || value === null || value instanceof Date) return value
+  if (value instanceof Error) return errorFields(value)
+  if (walk.around.includes(value)) return '[Circular]'
+  walk.fieldsLeft -= 1
+  if (walk.around.length >= MAX_DEPTH || walk.fieldsLeft < 0)
+    return Array.isArray(value) ? '[Array]' : '[Object]'
+  if (Array.isArray(value)) return redactItems(value, walk)
+  const toJSON = toJsonOf(value)
+  if (toJSON === undefined) return redactFields(value as Fields, walk)
+  // What is written is what toJSON returns: a model's fields, an HTTP client's headers.
   try {
-    return redactValue(toJSON.call(value), depth + 1)
+    return redactValue(toJSON.call(value, ''), walk)
   } catch {
     return '[unserializable]'
   }
+}
+
+function redactItems(items: unknown[], walk: Walk): unknown[] {
+  walk.around.push(items)
+  const shown = items.map((item) => redactValue(item, walk))
+  walk.around.pop()
+  return shown.some((item, index) => item !== items[index]) ? shown : items
+}
+
+function toJsonOf(value: object): ((key: string) => unknown) | undefined {
+  try {
+    const { toJSON } = value as { toJSON?: unknown }
+    return typeof toJSON === 'function' ? (toJSON as (key: string) => unknown) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+// A getter that throws would make the log call throw.
+function readable(fields: Fields): Fields {
+  const copy: Fields = {}
+  for (const name of Object.keys(fields)) {
+    try {
+      copy[name] = fields[name]
+    } catch {
+      copy[name] = '[unreadable]'
+    }
+  }
+  return copy
 }
 
 const secretByName = new Map<string, boolean>()

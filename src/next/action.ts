@@ -27,7 +27,10 @@ export function action<Args extends unknown[], Result>(
 /** Runs a body as the named action, in the active context. */
 export function runAction<Result>(name: string, body: (span: Span) => Promise<Result>): Promise<Result> {
   const requestContext = tryGetContext()
-  if (requestContext !== undefined) {
+  // The request is named after the action that it calls, not after those that this one calls.
+  const isOutermost = requestContext !== undefined && requestContext.isActionRunning !== true
+  if (isOutermost) {
+    requestContext.isActionRunning = true
     requestContext.action = { ...requestContext.action, name }
     requestContext.firstSpan?.setAttribute(ATTRIBUTE.actionName, name)
   }
@@ -43,15 +46,17 @@ export function runAction<Result>(name: string, body: (span: Span) => Promise<Re
       if (outcome === 'error') error = thrown
       throw thrown
     } finally {
-      const durationMs = performance.now() - startedAt
-      finish(span, name, outcome, durationMs, error)
+      finish(span, name, outcome, performance.now() - startedAt, error)
+      if (isOutermost) {
+        requestContext.isActionRunning = false
+        requestContext.firstSpan?.setAttribute(ATTRIBUTE.actionOutcome, outcome)
+      }
     }
   })
 }
 
 function finish(span: Span, name: string, outcome: ActionOutcome, durationMs: number, error: unknown): void {
   span.setAttribute(ATTRIBUTE.actionOutcome, outcome)
-  tryGetContext()?.firstSpan?.setAttribute(ATTRIBUTE.actionOutcome, outcome)
   const line = { action: name, outcome, duration_ms: Math.round(durationMs * 100) / 100 }
   if (outcome === 'error') {
     const type = error instanceof Error ? error.name : typeof error

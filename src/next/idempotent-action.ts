@@ -42,7 +42,9 @@ export interface IdempotentActionOptions<Args extends unknown[], Result>
   key: KeyReader | ((...args: Args) => unknown)
   /**
    * What the action depends on; the same key with another payload is refused. Default: the submitted form
-   * when there is one (the state that `useActionState` passes differs from try to try), else all arguments.
+   * when there is one, else all arguments. Beside a form, arguments do not count: the state that
+   * `useActionState` passes differs from try to try. Where you bind some (`createOrder.bind(null, cartId)`),
+   * name them here: `payload: (cartId, form) => [cartId, form]`.
    */
   payload?: (...args: Args) => unknown
   /**
@@ -80,6 +82,7 @@ export function idempotentAction<Args extends unknown[], Result>(
   return (...args) =>
     ensureContext(nextHeaders, () =>
       runAction(name, async (span) => {
+        let thrownByBody: unknown
         try {
           return await runOnce(
             store,
@@ -87,15 +90,23 @@ export function idempotentAction<Args extends unknown[], Result>(
               ...runOptions,
               name,
               scope: typeof scope === 'function' ? await scope(...args) : scope,
-              key: typeof key === 'function' ? key(...args) : key.read(args),
+              key: typeof key === 'function' ? await key(...args) : key.read(args),
               keyFrom: typeof key === 'function' ? undefined : key.source,
-              payload: payload === undefined ? (formOf(args) ?? args) : payload(...args),
+              payload: payload === undefined ? (formOf(args) ?? args) : await payload(...args),
               thrown: CONTROL_FLOW,
             },
-            (run) => body(withLog(run), ...args),
+            async (run) => {
+              try {
+                return await body(withLog(run), ...args)
+              } catch (thrown) {
+                thrownByBody = thrown
+                throw thrown
+              }
+            },
           )
         } catch (error) {
-          if (onRefused === undefined || !isRefusal(error)) throw error
+          // A refusal that the body got from another guarded run is the body's own affair: it did run.
+          if (onRefused === undefined || !isRefusal(error) || error === thrownByBody) throw error
           showRefusal(span, error)
           return await onRefused(error)
         }

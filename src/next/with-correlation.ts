@@ -36,30 +36,35 @@ export function withCorrelation(
         const { correlationId } = getContext()
         const given = await handler(request, event)
         const answer = given instanceof Response ? given : NextResponse.next()
-        const response = answer.headers.has('x-middleware-next')
-          ? goOn(request, answer, header, correlationId)
-          : answer
+        // A copy, because the headers of `Response.redirect()` cannot be changed.
+        const response = new Response(answer.body, answer)
+        if (GOES_ON.some((name) => response.headers.has(name)))
+          sendOn(request, response, header, correlationId)
         response.headers.set(header, correlationId)
         return response
       },
+      header,
     )
 }
 
+/** What a response bears that lets the request go on into the app, to its own page or to another. */
+const GOES_ON = ['x-middleware-next', 'x-middleware-rewrite']
+
+/** The request headers that a response changes: their names, and each value under a prefixed name. */
+const OVERRIDDEN = 'x-middleware-override-headers'
+
 // NextResponse.next({ request: { headers } }) deletes every request header that it is not given, so all are
 // copied. A handler that set request headers itself keeps them.
-function goOn(request: NextRequest, answer: Response, header: string, correlationId: string): Response {
-  const overridden = answer.headers.get('x-middleware-override-headers')
+function sendOn(request: NextRequest, response: Response, header: string, correlationId: string): void {
+  const overridden = response.headers.get(OVERRIDDEN)
   if (overridden !== null) {
-    answer.headers.set('x-middleware-override-headers', `${overridden},${header}`)
-    answer.headers.set(`x-middleware-request-${header}`, correlationId)
-    return answer
+    response.headers.set(OVERRIDDEN, `${overridden},${header}`)
+    response.headers.set(`x-middleware-request-${header}`, correlationId)
+    return
   }
   const headers = new Headers(request.headers)
   headers.set(header, correlationId)
-  const response = NextResponse.next({ request: { headers } })
-  answer.headers.forEach((value, name) => {
-    if (name !== 'set-cookie') response.headers.set(name, value)
+  NextResponse.next({ request: { headers } }).headers.forEach((value, name) => {
+    if (name !== 'x-middleware-next') response.headers.set(name, value)
   })
-  for (const cookie of answer.headers.getSetCookie()) response.headers.append('set-cookie', cookie)
-  return response
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Attributes, metrics, SpanStatusCode } from '@opentelemetry/api'
 import { metrics as metricsSdk } from '@opentelemetry/sdk-node'
-import { redirect } from 'next/navigation.js'
+import { notFound, redirect } from 'next/navigation.js'
 import { describe, expect, expectTypeOf, it } from 'vitest'
 import { getContext, runWithCorrelation, tryGetContext } from '../../src/context/index.ts'
 import { action } from '../../src/next/action.ts'
@@ -82,18 +82,25 @@ describe('action', () => {
     })
   })
 
-  it('leaves its name on the request when its function calls another action', async () => {
-    const inner = action('reserveStock', async () => expect(getContext().action?.name).toBe('reserveStock'))
+  it('leaves its name and outcome on the request when its function calls another action', async () => {
+    const inner = action('reserveStock', async () => notFound())
     await inRequest(async () => {
       const request = startSpan('POST /')
       await action('createOrder', async () => {
-        await inner()
+        await inner().catch(() => {})
         expect(getContext().action?.name).toBe('createOrder')
       })()
       request.end()
       expect(getContext().action?.name).toBe('createOrder')
     })
-    expect(spanNamed('POST /').attributes['next.server_action.name']).toBe('createOrder')
+    expect(spanNamed('POST /').attributes).toMatchObject({
+      'next.server_action.name': 'createOrder',
+      'action.outcome': 'ok',
+    })
+    expect(spanNamed('action reserveStock').attributes).toMatchObject({
+      'next.server_action.name': 'reserveStock',
+      'action.outcome': 'not_found',
+    })
   })
 
   it.each(CONTROL_FLOW)('lets %s through as it is: an outcome, and no error', async (_, end, outcome) => {

@@ -178,7 +178,9 @@ describe('register', () => {
     const { result } = await run(`
       report(await throughline({ flushTimeoutMs: -1 }).register().catch((error) => error.message))
     `)
-    expect(result).toBe('throughline: "flushTimeoutMs" must be a number of milliseconds, received -1.')
+    expect(result).toBe(
+      'throughline: "flushTimeoutMs" must be a number of milliseconds up to 2147483647, received -1.',
+    )
   })
 })
 

@@ -43,6 +43,14 @@ describe('resolveOptions', () => {
     expect(resolveOptions({}, { OTEL_SERVICE_NAME: '' }).serviceName).toBe('next-app')
   })
 
+  it('takes the service name from OTEL_RESOURCE_ATTRIBUTES where OTEL_SERVICE_NAME is not set', () => {
+    const OTEL_RESOURCE_ATTRIBUTES = 'deployment.environment.name=test, service.name=my%20shop,x=y'
+    expect(resolveOptions({}, { OTEL_RESOURCE_ATTRIBUTES }).serviceName).toBe('my shop')
+    expect(resolveOptions({}, { OTEL_RESOURCE_ATTRIBUTES, OTEL_SERVICE_NAME: 'shop' }).serviceName).toBe(
+      'shop',
+    )
+  })
+
   it('reads the variables of the process where no others are given', () => {
     vi.stubEnv('OTEL_SERVICE_NAME', 'shop')
     expect(resolveOptions({}).serviceName).toBe('shop')

@@ -60,7 +60,7 @@ function addHeader(request: UndiciRequest, name: string, value: string): void {
 
 function hasHeader(headers: UndiciRequest['headers'], name: string): boolean {
   if (headers === undefined) return false
-  if (typeof headers === 'string') return headers.toLowerCase().includes(`${name}:`)
+  if (typeof headers === 'string') return `\n${headers.toLowerCase()}`.includes(`\n${name}:`)
   return headers.some((entry, index) => index % 2 === 0 && String(entry).toLowerCase() === name)
 }
 
@@ -83,7 +83,11 @@ function isLoopback(host: string): boolean {
 
 function compileHosts(hosts: OutgoingCallOptions['propagateTo']): (host: string) => boolean {
   const tests = hosts.map((host) => {
-    if (host instanceof RegExp) return (value: string) => host.test(value)
+    if (host instanceof RegExp) {
+      // With `g` or `y` an expression goes on where its last match ended.
+      const stateless = new RegExp(host.source, host.flags.replace(/[gy]/g, ''))
+      return (value: string) => stateless.test(value)
+    }
     const bare = host.startsWith('*.') ? host.slice(1) : host
     return (value: string) => {
       const candidates = [value, value.replace(/:\d+$/, '')]
