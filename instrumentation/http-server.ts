@@ -15,7 +15,7 @@ import {
   resolveCorrelation,
   runInContext,
 } from '../src/context/index.js'
-import { logRequestCompleted } from '../src/logging/index.js'
+import { logRequestCompleted } from '../src/logging/request-line.js'
 import { count } from '../src/telemetry/meter.js'
 import { ATTRIBUTE, METRIC } from '../src/telemetry/names.js'
 import type { Settings } from './options.js'

@@ -89,6 +89,8 @@ async function startDatabases(): Promise<NodeJS.ProcessEnv> {
   const [postgres, redis] = await Promise.all(starting)
   if (redis === undefined)
     throw new Error('The realistic route needs a Redis: install redis-server, or set REDIS_URL.')
+  if (postgres === undefined)
+    throw new Error('The realistic route needs a Postgres: install postgresql, or set DATABASE_URL.')
   return {
     DATABASE_URL: postgres.url,
     REDIS_URL: redis.url,

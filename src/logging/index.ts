@@ -1,3 +1,2 @@
-export { type CreateLoggerOptions, createLogger, logger, setLoggingDefaults } from './logger.js'
-export { logRequestCompleted, type RequestEnd } from './request-line.js'
-export { addLogSink, type LogSink } from './sinks.js'
+export { type CreateLoggerOptions, createLogger, logger } from './logger.js'
+export type { LogSink } from './sinks.js'

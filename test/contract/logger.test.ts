@@ -4,13 +4,9 @@ import fc from 'fast-check'
 import type { Logger } from 'pino'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { createContext, type RequestContext, runInContext } from '../../src/context/index.ts'
-import {
-  type CreateLoggerOptions,
-  createLogger,
-  logger,
-  logRequestCompleted,
-  setLoggingDefaults,
-} from '../../src/logging/index.ts'
+import { type CreateLoggerOptions, createLogger, logger } from '../../src/logging/index.ts'
+import { setLoggingDefaults } from '../../src/logging/logger.ts'
+import { logRequestCompleted } from '../../src/logging/request-line.ts'
 import { collectLogLines, type LogLine } from './log-lines.ts'
 
 // Registered for its context manager.

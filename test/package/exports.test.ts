@@ -114,11 +114,8 @@ describe('the names behind the paths', () => {
           "throughline",
         ],
         "./logging": [
-          "addLogSink",
           "createLogger",
-          "logRequestCompleted",
           "logger",
-          "setLoggingDefaults",
         ],
         "./next": [
           "action",

