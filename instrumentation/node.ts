@@ -6,7 +6,7 @@ import { compileKeyPatterns } from '../src/clients/kv/key-patterns.js'
 import { traceNodeRedis } from '../src/clients/kv/node-redis.js'
 import { processWide } from '../src/context/index.js'
 import { setLoggingDefaults } from '../src/logging/logger.js'
-import { addLogSink } from '../src/logging/sinks.js'
+import { addLogSink, flushStandardOutput } from '../src/logging/sinks.js'
 import { hookHttpServer } from './http-server.js'
 import { createLogFile } from './local-files/log-file.js'
 import { resolveOptions, type ThroughlineOptions } from './options.js'
@@ -35,6 +35,7 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
   traceUndici({ correlationHeader: settings.correlationHeaders[0], propagateTo: settings.propagateTo })
   hookHttpServer(settings)
   flushOnShutdown(async () => {
+    flushStandardOutput()
     await Promise.all([sdk?.flush(), logFile?.flush()])
   }, settings.flushTimeoutMs)
 }
