@@ -1,3 +1,3 @@
-export { createLogFile, type LogFile } from './log-file.js'
+export { createLogFile } from './log-file.js'
 export { RotatingFile, type RotatingFileOptions } from './rotating-file.js'
 export { SpanFileExporter } from './span-file-exporter.js'
