@@ -74,7 +74,8 @@ export function formField(field: string): KeyReader {
  */
 export function idempotentAction<Args extends unknown[], Result>(
   name: string,
-  options: IdempotentActionOptions<Args, Result>,
+  // The body alone says what the arguments are: `scope: () => userId` would say that there are none.
+  options: IdempotentActionOptions<NoInfer<Args>, NoInfer<Result>>,
   body: (run: ActionRun, ...args: Args) => Promise<Result>,
 ): (...args: Args) => Promise<Result> {
   assertName(name)

@@ -9,6 +9,7 @@ import { memoryStore } from '../../src/idempotency/stores/memory.ts'
 import { digestOf } from '../../src/next/control-flow.ts'
 import {
   type ActionRun,
+  type ActionRun,
   formField,
   type IdempotentActionOptions,
   idempotentAction,
@@ -211,6 +212,20 @@ describe('idempotentAction', () => {
 
   it('refuses a name like action does', () => {
     expect(() => setUp(undefined, {}, 'create order')).toThrow(TypeError)
+  })
+})
+
+describe('the type of an idempotent action', () => {
+  it('is that of its function, whatever the options take of the arguments', () => {
+    const store = memoryStore()
+    const order = async (_run: ActionRun, form: FormData): Promise<never> =>
+      redirect(`/orders/${form.get('item')}`)
+    expectTypeOf(
+      idempotentAction('createOrder', { store, scope: () => 'ada', key: formField('key') }, order),
+    ).toEqualTypeOf<(form: FormData) => Promise<never>>()
+    expectTypeOf(
+      idempotentAction('createOrder', { store, scope: 'ada', key: (form) => form.get('key') }, order),
+    ).toEqualTypeOf<(form: FormData) => Promise<never>>()
   })
 })
 
