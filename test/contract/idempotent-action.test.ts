@@ -9,7 +9,6 @@ import { memoryStore } from '../../src/idempotency/stores/memory.ts'
 import { digestOf } from '../../src/next/control-flow.ts'
 import {
   type ActionRun,
-  type ActionRun,
   formField,
   type IdempotentActionOptions,
   idempotentAction,
