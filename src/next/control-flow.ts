@@ -3,6 +3,8 @@
  * thrown; each carries a `digest` that says what it is (next/dist/client/components, read in 15.5 and 16.4).
  */
 
+import type { ThrownCodec } from '../idempotency/index.js'
+
 /** How an action ended. */
 export type ActionOutcome = 'ok' | 'redirect' | 'not_found' | 'forbidden' | 'unauthorized' | 'error'
 
@@ -25,7 +27,7 @@ export function outcomeOfThrown(thrown: unknown): ActionOutcome {
 }
 
 /** Rebuilds a thrown control-flow value from its digest, which is all that Next reads of it. */
-export function controlFlowFromDigest(digest: string): Error & { digest: string } {
+function controlFlowFromDigest(digest: string): Error & { digest: string } {
   return Object.assign(new Error(digest.split(';', 1)[0]), { digest })
 }
 
@@ -33,4 +35,10 @@ export function controlFlowFromDigest(digest: string): Error & { digest: string 
 export function digestOf(thrown: unknown): string | undefined {
   if (typeof thrown !== 'object' || thrown === null || !('digest' in thrown)) return undefined
   return typeof thrown.digest === 'string' ? thrown.digest : undefined
+}
+
+/** Next's control flow is a result: kept by its digest, thrown again on a replay. */
+export const CONTROL_FLOW: ThrownCodec = {
+  capture: (error) => (outcomeOfThrown(error) === 'error' ? undefined : digestOf(error)),
+  restore: (digest) => controlFlowFromDigest(String(digest)),
 }

@@ -1,21 +1,17 @@
 /** `idempotentAction`: a Server Action that happens once per key, and answers a repeat with the first result. */
-import { type Span, SpanStatusCode } from '@opentelemetry/api'
-import type { Logger } from 'pino'
-import { isThroughlineError, type ThroughlineError } from '../errors.js'
+import type { ThroughlineError } from '../errors.js'
 import {
   type IdempotencyStore,
   type KeySource,
-  type Run,
   type RunOnceOptions,
   runOnce,
   type Scope,
-  type ThrownCodec,
 } from '../idempotency/index.js'
-import { logger } from '../logging/index.js'
-import { ATTRIBUTE, LOG_FIELD } from '../telemetry/names.js'
 import { assertName, runAction } from './action.js'
-import { controlFlowFromDigest, digestOf, outcomeOfThrown } from './control-flow.js'
+import { CONTROL_FLOW } from './control-flow.js'
 import { ensureContext, nextHeaders } from './ensure-context.js'
+import { type LoggedRun, withLog } from './logged-run.js'
+import { isRefusal, showRefusal } from './refusal.js'
 
 /** Finds the key in an action's arguments, and says where it looked. */
 export interface KeyReader {
@@ -24,10 +20,7 @@ export interface KeyReader {
 }
 
 /** The run, as an action's body sees it. */
-export interface ActionRun extends Run {
-  /** The shared logger; its lines bear the request's IDs and the action's name. */
-  readonly log: Logger
-}
+export type ActionRun = LoggedRun
 
 /** How an action is guarded. */
 export interface IdempotentActionOptions<Args extends unknown[], Result>
@@ -113,33 +106,6 @@ export function idempotentAction<Args extends unknown[], Result>(
         }
       }),
     )
-}
-
-/** Next's control flow is a result: kept by its digest, thrown again on a replay. */
-const CONTROL_FLOW: ThrownCodec = {
-  capture: (error) => (outcomeOfThrown(error) === 'error' ? undefined : digestOf(error)),
-  restore: (digest) => controlFlowFromDigest(String(digest)),
-}
-
-// `run` has live getters, so it is extended, not copied.
-function withLog(run: Run): ActionRun {
-  return Object.create(run, { log: { value: logger, enumerable: true } })
-}
-
-// The action returns as if all were well, so that it did not run is said here. An outage is an error; a
-// repeat that came too early or with another payload is the caller's affair.
-function showRefusal(span: Span, error: ThroughlineError): void {
-  span.setAttribute(ATTRIBUTE.errorType, error.code)
-  if (error.code === 'STORE_UNAVAILABLE') {
-    span.setStatus({ code: SpanStatusCode.ERROR, message: error.message })
-    logger.error({ [LOG_FIELD.error]: error }, 'action refused')
-  } else logger.warn({ code: error.code }, 'action refused')
-}
-
-function isRefusal(error: unknown): error is ThroughlineError {
-  return (
-    isThroughlineError(error) && (error.code.startsWith('IDEMPOTENCY_') || error.code === 'STORE_UNAVAILABLE')
-  )
 }
 
 function formOf(args: readonly unknown[]): FormData | undefined {

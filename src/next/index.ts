@@ -7,4 +7,6 @@ export {
   idempotentAction,
   type KeyReader,
 } from './idempotent-action.js'
+export { type IdempotentRouteOptions, idempotentRoute } from './idempotent-route.js'
+export type { LoggedRun } from './logged-run.js'
 export { type Proxy, type WithCorrelationOptions, withCorrelation } from './with-correlation.js'

@@ -121,6 +121,7 @@ describe('the names behind the paths', () => {
           "action",
           "formField",
           "idempotentAction",
+          "idempotentRoute",
           "withCorrelation",
         ],
       }
