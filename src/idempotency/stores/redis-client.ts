@@ -1,5 +1,8 @@
 /** The few methods of a Redis client that the store calls, the same for ioredis and node-redis. */
 
+import { orLoading } from './redis-scripts.js'
+import type { ScriptCalls } from './script-store.js'
+
 /** ioredis ≥5, standalone or cluster: the methods called. */
 export interface IoredisLike {
   evalsha(sha1: string, keyCount: number, ...keysAndArguments: string[]): Promise<unknown>
@@ -22,28 +25,19 @@ interface ScriptArguments {
 /** A client the store can be built on. */
 export type RedisClient = IoredisLike | NodeRedisLike
 
-/** A Lua script and the SHA-1 that Redis knows it by, in hex. */
-export interface Script {
-  text: string
-  sha1: string
-}
-
-/** One record's key, and what is done to it. */
-interface RedisCalls {
-  /** Runs a script on one key: one round trip, or two when the server has not seen the script yet. */
-  run(script: Script, key: string, args: string[]): Promise<unknown>
-  /** All fields of a hash; empty when there is none. */
-  readHash(key: string): Promise<Record<string, string>>
-}
-
 /** @throws {TypeError} for a client that is neither. */
-export function redisCallsOf(client: RedisClient): RedisCalls {
+export function redisCallsOf(client: RedisClient): ScriptCalls {
   if ('evalSha' in client && typeof client.evalSha === 'function') return nodeRedisCalls(client)
-  if ('evalsha' in client && typeof client.evalsha === 'function') return ioredisCalls(client)
+  if ('evalsha' in client && typeof client.evalsha === 'function') {
+    if ('sendCommand' in client) return ioredisCalls(client)
+    throw new TypeError(
+      'redisStore: "client" speaks REST. Use upstashStore from throughline/idempotency/upstash.',
+    )
+  }
   throw new TypeError('redisStore: "client" must be a client of ioredis (>=5) or node-redis (>=4).')
 }
 
-function ioredisCalls(client: IoredisLike): RedisCalls {
+function ioredisCalls(client: IoredisLike): ScriptCalls {
   return {
     run: ({ sha1, text }, key, args) =>
       orLoading(
@@ -54,7 +48,7 @@ function ioredisCalls(client: IoredisLike): RedisCalls {
   }
 }
 
-function nodeRedisCalls(client: NodeRedisLike): RedisCalls {
+function nodeRedisCalls(client: NodeRedisLike): ScriptCalls {
   return {
     run: ({ sha1, text }, key, args) =>
       orLoading(
@@ -62,16 +56,6 @@ function nodeRedisCalls(client: NodeRedisLike): RedisCalls {
         () => client.eval(text, { keys: [key], arguments: args }),
       ),
     readHash: async (key) => texts(await client.hGetAll(key)),
-  }
-}
-
-// EVAL also loads the script, so this happens once per server, and again after a restart or SCRIPT FLUSH.
-async function orLoading(known: () => Promise<unknown>, load: () => Promise<unknown>): Promise<unknown> {
-  try {
-    return await known()
-  } catch (error) {
-    if (error instanceof Error && error.message.startsWith('NOSCRIPT')) return load()
-    throw error
   }
 }
 

@@ -9,7 +9,12 @@
  */
 import { createHash } from 'node:crypto'
 import { TIMELINE_LENGTH } from '../contract.js'
-import type { Script } from './redis-client.js'
+
+/** A Lua script and the SHA-1 that Redis knows it by, in hex. */
+export interface Script {
+  text: string
+  sha1: string
+}
 
 const CLOCK = `
 -- Epoch milliseconds by the server's clock, which all callers share; a test may hand in its own.
@@ -133,6 +138,27 @@ return 1
 `)
 
 function script(body: string): Script {
-  const whole = CLOCK + body
-  return { text: whole, sha1: createHash('sha1').update(whole).digest('hex') }
+  return scriptOf(CLOCK + body)
+}
+
+/** Names a script as Redis does. */
+export function scriptOf(text: string): Script {
+  return { text, sha1: createHash('sha1').update(text).digest('hex') }
+}
+
+/**
+ * Runs a script by its name and, when the server does not know it, by its text: once per server, and again
+ * after a restart or SCRIPT FLUSH.
+ */
+export async function orLoading(
+  known: () => Promise<unknown>,
+  load: () => Promise<unknown>,
+): Promise<unknown> {
+  try {
+    return await known()
+  } catch (error) {
+    // REST clients put words of their own before the server's.
+    if (error instanceof Error && /^(?:Command failed: )?NOSCRIPT\b/.test(error.message)) return load()
+    throw error
+  }
 }
