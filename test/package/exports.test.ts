@@ -105,6 +105,9 @@ describe('the names behind the paths', () => {
         "./idempotency/redis": [
           "redisStore",
         ],
+        "./idempotency/upstash": [
+          "upstashStore",
+        ],
         "./instrumentation": [
           "correlationIdGenerator",
           "correlationPropagator",
