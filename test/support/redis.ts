@@ -16,8 +16,13 @@ export interface RedisServer {
 }
 
 /** A server, or undefined when there is none: the reason has been printed, skip then. */
-export async function startRedis(): Promise<RedisServer | undefined> {
-  if (process.env.REDIS_URL) return { url: process.env.REDIS_URL, stop: async () => {} }
+export async function startRedis({
+  isClusterNode = false,
+}: {
+  /** Start a node of a cluster, which `REDIS_URL` does not stand for. */
+  isClusterNode?: boolean
+} = {}): Promise<RedisServer | undefined> {
+  if (process.env.REDIS_URL && !isClusterNode) return { url: process.env.REDIS_URL, stop: async () => {} }
   const binary = findOnPath('redis-server') ?? findOnPath('valkey-server')
   if (binary === undefined) {
     requireOrSkip('redis', 'apt-get install redis-server')
@@ -25,7 +30,7 @@ export async function startRedis(): Promise<RedisServer | undefined> {
   }
   const directory = mkdtempSync(join(tmpdir(), 'throughline-redis-'))
   const port = await freePort()
-  let server = await launch(binary, port, directory)
+  let server = await launch(binary, port, directory, isClusterNode)
   return {
     url: `redis://127.0.0.1:${port}`,
     async stop() {
@@ -34,12 +39,17 @@ export async function startRedis(): Promise<RedisServer | undefined> {
     },
     async restart() {
       await end(server)
-      server = await launch(binary, port, directory)
+      server = await launch(binary, port, directory, isClusterNode)
     },
   }
 }
 
-async function launch(binary: string, port: number, directory: string): Promise<ChildProcess> {
+async function launch(
+  binary: string,
+  port: number,
+  directory: string,
+  isClusterNode: boolean,
+): Promise<ChildProcess> {
   const args = [
     '--port',
     `${port}`,
@@ -51,6 +61,7 @@ async function launch(binary: string, port: number, directory: string): Promise<
     '',
     '--appendonly',
     'no',
+    ...(isClusterNode ? ['--cluster-enabled', 'yes', '--cluster-port', String(await freePort())] : []),
   ]
   const server = spawn(binary, args, { stdio: ['ignore', 'pipe', 'inherit'] })
   const kill = () => server.kill('SIGKILL')
