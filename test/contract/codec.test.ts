@@ -7,6 +7,8 @@ const roundTrip = (value: unknown) => decodeResult(encodeResult({ kind: 'returne
 describe('the result codec', () => {
   it('returns values as they were given', async () => {
     const values = fc.anything({
+      // devalue refuses that one name, because a reader could change its prototype by it: see below.
+      key: fc.string().filter((name) => name !== '__proto__'),
       withBigInt: true,
       withDate: true,
       withMap: true,
@@ -70,6 +72,7 @@ describe('the result codec', () => {
   it.each<[string, unknown, RegExp]>([
     ['a function', { order: { onPaid: () => {} } }, /Cannot stringify a function \(at "\.order\.onPaid"\)/],
     ['a promise', Promise.resolve(1), /Cannot stringify a Promise/],
+    ['a property named __proto__', JSON.parse('[{"__proto__":1}]'), /__proto__ keys \(at "\[0\]"\)/],
     [
       'a class instance',
       new (class Order {
