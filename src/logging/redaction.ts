@@ -31,8 +31,8 @@ export const CENSOR = '[redacted]'
 /** Levels of an object that are written; pino sets no bound where there is no cycle. */
 const MAX_DEPTH = 6
 
-/** Fields of one line that are looked at: a socket or a request, logged by mistake, has tens of thousands. */
-const MAX_FIELDS = 5000
+/** Objects of one line that are looked at: a socket or a request, logged by mistake, holds tens of thousands. */
+const MAX_OBJECTS = 5000
 
 type Fields = Record<string, unknown>
 
@@ -40,7 +40,7 @@ type Fields = Record<string, unknown>
 interface Walk {
   /** The objects around the one that is looked at. */
   around: object[]
-  fieldsLeft: number
+  objectsLeft: number
 }
 
 /**
@@ -48,7 +48,7 @@ interface Walk {
  * any name but `err` become their named fields, and what is too deep, too much or a cycle is cut.
  */
 export function redactSecrets(fields: Fields): Fields {
-  return redactFields(fields, { around: [], fieldsLeft: MAX_FIELDS }, true)
+  return redactFields(fields, { around: [], objectsLeft: MAX_OBJECTS }, true)
 }
 
 function redactFields(fields: Fields, walk: Walk, isTop = false): Fields {
@@ -79,8 +79,8 @@ function redactValue(value: unknown, walk: Walk): unknown {
   if (typeof value !== 'object' || value === null || value instanceof Date) return value
   if (value instanceof Error) return errorFields(value)
   if (walk.around.includes(value)) return '[Circular]'
-  walk.fieldsLeft -= 1
-  if (walk.around.length >= MAX_DEPTH || walk.fieldsLeft < 0)
+  walk.objectsLeft -= 1
+  if (walk.around.length >= MAX_DEPTH || walk.objectsLeft < 0)
     return Array.isArray(value) ? '[Array]' : '[Object]'
   if (Array.isArray(value)) return redactItems(value, walk)
   const toJSON = toJsonOf(value)
