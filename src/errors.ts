@@ -27,6 +27,8 @@ export type ThroughlineErrorCode =
   | 'IDEMPOTENCY_NOT_REPLAYABLE'
   /** The store did not answer, and the action is set to refuse then. */
   | 'STORE_UNAVAILABLE'
+  /** The table of a Postgres store has not been made. */
+  | 'STORE_TABLE_MISSING'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
 

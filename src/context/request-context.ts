@@ -31,6 +31,8 @@ export interface IdempotencyNote {
   outcome: string
   key_hash: string
   hit: boolean
+  /** The payload came before under another key. */
+  suspect?: boolean
   hits?: number
 }
 

@@ -12,11 +12,13 @@
  *   absent                                        won, fence 1
  *   aborted                                       won, fence + 1
  *   completed                                     replay
- *   unknown                                       unknown
+ *   unknown                                       unknown¹
  *   claimed, lease running                        busy
  *   claimed, lease over, effects not marked       takeover, fence + 1, another token
- *   claimed, lease over, effects marked           unknown (its owner, should it live, may still complete)
+ *   claimed, lease over, effects marked           unknown¹ (its owner, should it live, may still complete)
  *   another fingerprint, and not aborted          mismatch, decided before all of the above
+ *
+ * ¹ takeover, fence + 1, in a store that was told `onUnknown: 'rerun'`.
  *
  * Any state ends in absent when its retention is over.
  *
@@ -32,11 +34,11 @@ import type { IdempotencyGuarantee, IdempotencyOrigin, IdempotencyOutcome } from
 export const TIMELINE_LENGTH = 32
 
 /** Where records live. A method rejects only when the store does not answer; refusals are values. */
-export interface IdempotencyStore {
+export interface IdempotencyStore<Guarantee extends IdempotencyGuarantee = IdempotencyGuarantee> {
   /** Short and lower case, for metrics and messages: `memory`, `redis`, … */
   readonly name: string
   /** What the store alone promises about the guarded effect. */
-  readonly guarantee: IdempotencyGuarantee
+  readonly guarantee: Guarantee
   /** Uses the key. Never throws for a key that is taken: see `outcome`. */
   claim(request: ClaimRequest): Promise<Claim>
   /** Stores the result. False: refused, the run no longer owns the record. */
@@ -52,6 +54,41 @@ export interface IdempotencyStore {
   /** The record as it is, without using the key: for tools and tests. */
   read(key: string): Promise<IdempotencyRecord | undefined>
 }
+
+/**
+ * A store whose record commits or rolls back with the caller's own writes, so that every throw and every
+ * crash before the commit leaves nothing, and every one after it leaves all: exactly once.
+ */
+export interface TransactionalStore<Tx> {
+  /** Short and lower case, for metrics and messages: `postgres`, `hybrid`, … */
+  readonly name: string
+  readonly guarantee: 'exactly-once-tx'
+  /**
+   * Opens a transaction and uses the key in it. When the key is won, `body` runs in the transaction, and its
+   * result is stored in it before the commit; when `body` rejects, all is rolled back, the record too.
+   *
+   * Another transaction that holds the key is waited for: up to `waitMs`, or just long enough to tell a run
+   * from a replay when it is undefined. A waiter holds a connection.
+   *
+   * @throws whatever `body` threw, and what the database says of the claim or of the commit.
+   */
+  transact<T>(
+    request: ClaimRequest,
+    waitMs: number | undefined,
+    body: (claim: OwnedClaim, tx: Tx) => Promise<{ value: T; result: string }>,
+  ): Promise<Transacted<T>>
+  /** The record as it is, without using the key: for tools and tests. */
+  read(key: string): Promise<IdempotencyRecord | undefined>
+}
+
+/** How a use of a transactional store ended. A run that has not committed yet tells nothing of its key. */
+export type Transacted<T> =
+  | { isRun: true; value: T }
+  | { isRun: false; claim: Exclude<Claim, OwnedClaim> | { outcome: 'busy' } }
+
+/** Any store that `runOnce` takes. */
+// biome-ignore lint/suspicious/noExplicitAny: a store of any transaction is one.
+export type AnyStore = IdempotencyStore | TransactionalStore<any>
 
 /** Names one run of one key. Opaque: only a store looks inside. */
 export type ClaimToken = string
@@ -77,6 +114,13 @@ export type Claim =
   | (KeyHistory & { outcome: 'won' | 'takeover'; token: ClaimToken })
   | (KeyHistory & { outcome: 'replay'; result: string })
   | (KeyHistory & { outcome: 'busy' | 'mismatch' | 'unknown' })
+
+/** A claim whose caller runs. */
+export type OwnedClaim = Extract<Claim, { token: ClaimToken }>
+
+export function isOwned(claim: Claim): claim is OwnedClaim {
+  return claim.outcome === 'won' || claim.outcome === 'takeover'
+}
 
 /** What every claim tells of its key. */
 export interface KeyHistory {

@@ -1,6 +1,6 @@
 /** The guarded runs of this process, for callers that wait for one: same store, key and payload. */
 import { processWide } from '../context/index.js'
-import type { IdempotencyStore } from './contract.js'
+import type { AnyStore } from './contract.js'
 
 /** The encoded result once the run has ended; undefined when only the store knows how it goes on. */
 type Flight = Promise<string | undefined>
@@ -10,15 +10,15 @@ interface Flown {
   fingerprint: string
 }
 
-const flights = processWide('idempotency.flights', () => new WeakMap<IdempotencyStore, Map<string, Flight>>())
+const flights = processWide('idempotency.flights', () => new WeakMap<AnyStore, Map<string, Flight>>())
 
 /** The run in flight for a use, if it is in this process. Never rejects. */
-export function flightOf(store: IdempotencyStore, use: Flown): Flight | undefined {
+export function flightOf(store: AnyStore, use: Flown): Flight | undefined {
   return flights.get(store)?.get(nameOf(use))
 }
 
 /** Announces a run. The function returned ends it; call it once the store has been told. */
-export function openFlight(store: IdempotencyStore, use: Flown): (result?: string) => void {
+export function openFlight(store: AnyStore, use: Flown): (result?: string) => void {
   let land: (result?: string) => void = () => {}
   const flight: Flight = new Promise((resolve) => {
     land = resolve

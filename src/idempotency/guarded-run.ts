@@ -1,16 +1,15 @@
 /** A run that owns its key: keeps the lease, runs the body, and tells the store how it ended. */
 import { diag } from '@opentelemetry/api'
-import { encodeResult, type RunResult } from './codec.js'
-import type { Claim, ClaimToken, IdempotencyStore } from './contract.js'
+import { endOf, keptText, resultOf } from './body-end.js'
+import type { RunResult } from './codec.js'
+import type { ClaimToken, IdempotencyStore, OwnedClaim } from './contract.js'
 import { effectsOf } from './effects.js'
 import { openFlight } from './flights.js'
 import { keepLease } from './lease.js'
 import { leaseLostError } from './refusals.js'
 import type { GuardedUse, Run } from './run.js'
 
-type OwnedClaim = Extract<Claim, { outcome: 'won' | 'takeover' }>
 type Body<T> = (run: Run) => T | Promise<T>
-type BodyEnd<T> = { isThrown: false; value: T } | { isThrown: true; error: unknown }
 
 /** Runs the body under its claim. Ends as the body did, unless the store refuses the result. */
 export async function runGuarded<T>(
@@ -26,15 +25,17 @@ export async function runGuarded<T>(
   const endLease = keepLease(store, token, use.leaseMs, () => lost.abort(leaseLostError(use)))
   let kept: string | undefined
   try {
-    const end = await endOf(body, {
-      outcome,
-      isReplay: false,
-      fence,
-      hits,
-      correlationId: use.origin?.correlationId,
-      signal: lost.signal,
-      markEffects: effects.mark,
-    })
+    const end = await endOf(() =>
+      body({
+        outcome,
+        isReplay: false,
+        fence,
+        hits,
+        correlationId: use.origin?.correlationId,
+        signal: lost.signal,
+        markEffects: effects.mark,
+      }),
+    )
     // Two thirds of the lease are left: enough for the round trip that follows.
     endLease()
     const result = resultOf(end, use)
@@ -61,21 +62,6 @@ export function runUnguarded<T>({ origin }: GuardedUse, body: Body<T>): T | Prom
   })
 }
 
-async function endOf<T>(body: Body<T>, run: Run): Promise<BodyEnd<T>> {
-  try {
-    return { isThrown: false, value: await body(run) }
-  } catch (error) {
-    return { isThrown: true, error }
-  }
-}
-
-/** What to keep for replays; undefined when the run failed. */
-function resultOf(end: BodyEnd<unknown>, { thrown }: GuardedUse): RunResult | undefined {
-  if (!end.isThrown) return { kind: 'returned', value: end.value }
-  const value = thrown?.capture(end.error)
-  return value === undefined ? undefined : { kind: 'thrown', value }
-}
-
 /** Returns what was stored, for callers that share the flight. */
 async function complete(
   store: IdempotencyStore,
@@ -83,12 +69,7 @@ async function complete(
   token: ClaimToken,
   result: RunResult,
 ): Promise<string> {
-  const { text, whyOpaque } = encodeResult(result, use.maxResultBytes)
-  if (whyOpaque !== undefined) {
-    diag.warn(
-      `throughline: The result of "${use.name}" cannot be replayed. ${whyOpaque} A repeat will be refused.`,
-    )
-  }
+  const text = keptText(result, use)
   let isAccepted = true
   try {
     isAccepted = await store.complete(token, text)

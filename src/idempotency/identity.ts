@@ -35,6 +35,19 @@ export function global(): Scope {
  * @throws {ThroughlineError} `IDEMPOTENCY_KEY_MISSING`, `IDEMPOTENCY_KEY_MALFORMED`
  */
 export function identityOf(scope: unknown, name: unknown, key: unknown, source?: KeySource): Identity {
+  assertNamed(scope, name)
+  assertKey(key, name, source)
+  // No string scope is empty, so the empty part is free to mean `global()`.
+  return hashed([typeof scope === 'string' ? scope : '', name, key])
+}
+
+/** Names the record of a payload within its scope and run, for a use that has no key. No key is empty: it is never the record of one. */
+export function identityOfPayload(scope: unknown, name: unknown, fingerprint: string): Identity {
+  assertNamed(scope, name)
+  return hashed([typeof scope === 'string' ? scope : '', name, '', fingerprint])
+}
+
+function assertNamed(scope: unknown, name: unknown): asserts name is string {
   if (typeof name !== 'string' || name === '') {
     throw new TypeError(`runOnce: "name" must be a non-empty string, received ${describe(name)}.`)
   }
@@ -43,9 +56,9 @@ export function identityOf(scope: unknown, name: unknown, key: unknown, source?:
       `runOnce: "scope" must be a non-empty string (a user's or tenant's ID) or global(), received ${describe(scope)}.`,
     )
   }
-  assertKey(key, name, source)
-  // No string scope is empty, so the empty part is free to mean `global()`.
-  const parts = [typeof scope === 'string' ? scope : '', name, key]
+}
+
+function hashed(parts: string[]): Identity {
   const hash = createHash('sha256')
   for (const part of parts) hash.update(`${Buffer.byteLength(part)}:`).update(part)
   return { key: hash.digest('hex'), keyHash: hashKey(...parts) }

@@ -11,6 +11,7 @@ import {
   type KeyHistory,
   TIMELINE_LENGTH,
 } from './contract.js'
+import type { OnUnknown } from './on-unknown.js'
 
 /** A verb of the run that owns a record. */
 export type OwnerVerb =
@@ -28,12 +29,13 @@ export function claim(
   request: ClaimRequest,
   token: ClaimToken,
   nowMs: number,
+  onUnknown: OnUnknown = 'retain',
 ): { record: IdempotencyRecord; claim: Claim } {
   const before = found === undefined || isExpired(found, nowMs) ? undefined : found
   if (before?.state === 'claimed' && before.token === token) {
     return { record: before, claim: { ...historyOf(before, nowMs), outcome: 'won', token } }
   }
-  const outcome = outcomeOf(before, request.fingerprint, nowMs)
+  const outcome = outcomeOf(before, request.fingerprint, nowMs, onUnknown)
   const isRun = outcome === 'won' || outcome === 'takeover'
   const used = withUse(
     before ?? firstUse(request, token, nowMs),
@@ -83,13 +85,15 @@ function outcomeOf(
   record: IdempotencyRecord | undefined,
   fingerprint: string,
   nowMs: number,
+  onUnknown: OnUnknown,
 ): IdempotencyOutcome {
   if (record === undefined || record.state === 'aborted') return 'won'
   if (record.fingerprint !== fingerprint) return 'mismatch'
   if (record.state === 'completed') return 'replay'
-  if (record.state === 'unknown') return 'unknown'
+  const undecided = onUnknown === 'rerun' ? 'takeover' : 'unknown'
+  if (record.state === 'unknown') return undecided
   if (nowMs < record.leaseEndsAt) return 'busy'
-  return record.hasEffects ? 'unknown' : 'takeover'
+  return record.hasEffects ? undecided : 'takeover'
 }
 
 function firstUse(request: ClaimRequest, token: ClaimToken, nowMs: number): IdempotencyRecord {

@@ -1,11 +1,21 @@
 /** Run once, replay after. One path: identify, claim, show, then run, replay or refuse. */
 import { diag, trace } from '@opentelemetry/api'
+import { logger } from '../logging/index.js'
 import { currentOrigin, type IdempotencyUse, showIdempotencyUse } from '../telemetry/idempotency.js'
+import type { BodyEnd } from './body-end.js'
 import { decodeResult } from './codec.js'
-import type { Claim, IdempotencyStore } from './contract.js'
+import {
+  type AnyStore,
+  type Claim,
+  type IdempotencyStore,
+  isOwned,
+  type OwnedClaim,
+  type Transacted,
+  type TransactionalStore,
+} from './contract.js'
 import { fingerprintOf } from './fingerprint.js'
 import { runGuarded, runUnguarded } from './guarded-run.js'
-import { identityOf } from './identity.js'
+import { identityOf, identityOfPayload } from './identity.js'
 import {
   busyError,
   mismatchError,
@@ -13,17 +23,24 @@ import {
   storeUnavailableError,
   unknownError,
 } from './refusals.js'
-import type { GuardedUse, Run, RunOnceOptions, ThrownCodec } from './run.js'
+import type { GuardedUse, Run, RunOf, RunOnceOptions, ThrownCodec, TransactionRun } from './run.js'
+import { suspectOf } from './suspects.js'
+import { assertMs, timesOf } from './times.js'
+import { runInTransaction } from './transaction-run.js'
 import { claimOrWait } from './waiting.js'
 
-const DEFAULT_LEASE_MS = 30_000
-const DEFAULT_RETENTION_MS = 86_400_000
+type Body<R, T> = (run: R) => T | Promise<T>
+
+/** A claim whose caller does not run. */
+type RepeatClaim = Exclude<Claim, OwnedClaim> | Extract<Transacted<never>, { isRun: false }>['claim']
 
 /**
  * Runs `body` once per key, and resolves to its result, also on a replay.
  *
- * A body that throws before `run.markEffects()` may run again; after it, the key is `unknown` and never
- * runs silently. A run that died is taken over when its lease ends, unless it had marked its effects.
+ * With a store in the caller's transaction (`postgresStore`, `hybridStore`) the body writes through `run.tx`:
+ * a throw rolls back all of it, and the key is free again. With a store apart, a body that throws before
+ * `run.markEffects()` may run again; after it, the key is `unknown`, and `onUnknown` of the store decides. A
+ * run that died is taken over when its lease ends.
  *
  * @throws {TypeError} for an option that is missing or out of range: nothing ran.
  * @throws {ThroughlineError} `IDEMPOTENCY_KEY_MISSING`, `IDEMPOTENCY_KEY_MALFORMED`, `IDEMPOTENCY_BUSY`,
@@ -31,21 +48,32 @@ const DEFAULT_RETENTION_MS = 86_400_000
  * ran. `IDEMPOTENCY_LEASE_LOST`: it ran, and may have run twice.
  * @example
  * const order = await runOnce(
- *   store,
+ *   postgresStore(pool),
  *   { name: 'createOrder', scope: userId, key: form.get('key'), keyFrom: { field: 'key' }, payload: form },
- *   async (run) => {
- *     await run.markEffects()
- *     return charge(form, { fence: run.fence })
- *   },
+ *   async ({ tx }) => insertOrder(tx, form),
  * )
  */
-export async function runOnce<T>(
-  store: IdempotencyStore,
-  options: RunOnceOptions,
-  body: (run: Run) => T | Promise<T>,
+export async function runOnce<Store extends AnyStore, T>(
+  store: Store,
+  options: RunOnceOptions<NoInfer<Store>>,
+  body: Body<RunOf<NoInfer<Store>>, T>,
 ): Promise<T> {
   const waitMs = waitMsOf(options.inFlight)
+  assertOutage(store, options.outage)
   const use = await prepare(options)
+  if (isTransactional(store)) {
+    return runOnceInTransaction(store, use, waitMs, options, body as Body<TransactionRun<unknown>, T>)
+  }
+  return runOnceBeside(store as IdempotencyStore, use, waitMs, options, body as Body<Run, T>)
+}
+
+async function runOnceBeside<T>(
+  store: IdempotencyStore,
+  use: GuardedUse,
+  waitMs: number | undefined,
+  options: RunOnceOptions,
+  body: Body<Run, T>,
+): Promise<T> {
   let claim: Claim
   try {
     claim = await claimOrWait(store, use, waitMs)
@@ -56,27 +84,40 @@ export async function runOnce<T>(
     show({ ...shownOf(use, store), outcome: 'unknown', isHit: false, guarantee: 'at-least-once' }, options)
     return runUnguarded(use, body)
   }
+  showClaim(claim, use, store, options)
+  if (isOwned(claim)) return runGuarded(store, use, claim, body)
+  return answerRepeat(use, claim, waitMs) as T
+}
 
-  show(
-    {
-      ...shownOf(use, store),
-      outcome: claim.outcome,
-      isHit: claim.hits > 0,
-      hits: claim.hits,
-      guarantee: store.guarantee,
-      // Clocks of several store nodes may differ a little: an age is never negative.
-      ageMs: Math.max(0, claim.usedAt - claim.firstUsedAt),
-      fence: claim.fence,
-      ...(claim.origin === undefined ? {} : { origin: claim.origin }),
-    },
-    options,
+async function runOnceInTransaction<Tx, T>(
+  store: TransactionalStore<Tx>,
+  use: GuardedUse,
+  waitMs: number | undefined,
+  options: RunOnceOptions,
+  body: Body<TransactionRun<Tx>, T>,
+): Promise<T> {
+  const end = await runInTransaction(
+    store,
+    use,
+    waitMs,
+    (claim) => showClaim(claim, use, store, options),
+    body,
   )
+  if (end.isRun) return returned(end.value)
+  showClaim(end.claim, use, store, options)
+  return answerRepeat(use, end.claim, waitMs) as T
+}
+
+function returned<T>(end: BodyEnd<T>): T {
+  if (end.isThrown) throw end.error
+  return end.value
+}
+
+/** The stored result, or a refusal. */
+function answerRepeat(use: GuardedUse, claim: RepeatClaim, waitMs: number | undefined): unknown {
   switch (claim.outcome) {
-    case 'won':
-    case 'takeover':
-      return runGuarded(store, use, claim, body)
     case 'replay':
-      return replay(use, claim.result) as T
+      return replay(use, claim.result)
     case 'busy':
       throw busyError(use, waitMs)
     case 'mismatch':
@@ -87,16 +128,41 @@ export async function runOnce<T>(
 }
 
 async function prepare(options: RunOnceOptions): Promise<GuardedUse> {
-  const { name, scope, key, keyFrom, payload, outage = 'closed', thrown, maxResultBytes } = options
-  const { leaseMs = DEFAULT_LEASE_MS, retentionMs = DEFAULT_RETENTION_MS } = options
-  assertMs('leaseMs', leaseMs)
-  assertMs('retentionMs', retentionMs)
-  const identity = identityOf(scope, name, key, keyFrom)
+  const {
+    name,
+    scope,
+    key,
+    keyFrom,
+    payload,
+    withoutKey,
+    outage = 'closed',
+    thrown,
+    maxResultBytes,
+  } = options
+  const windowMs = isMissing(key) && typeof withoutKey === 'object' ? withoutKey.windowMs : undefined
+  const times = timesOf(
+    windowMs === undefined ? options : { ...options, retentionMs: windowMs, retryHorizonMs: 0 },
+  )
+  // Before the payload is read: a use that is refused costs nothing.
+  const ofKey = windowMs === undefined ? identityOf(scope, name, key, keyFrom) : undefined
   const keyField = keyFrom !== undefined && 'field' in keyFrom ? keyFrom.field : undefined
   // Once, and before the body runs: it may change the payload.
   const fingerprint = await fingerprintOf(payload, keyField)
-  const origin = currentOrigin()
-  return { name, ...identity, fingerprint, leaseMs, retentionMs, origin, outage, thrown, maxResultBytes }
+  return {
+    name,
+    ...(ofKey ?? identityOfPayload(scope, name, fingerprint)),
+    payloadName: `${fingerprint} ${name.length} ${name} ${typeof scope === 'string' ? scope : ''}`,
+    fingerprint,
+    ...times,
+    origin: currentOrigin(),
+    outage,
+    thrown,
+    maxResultBytes,
+  }
+}
+
+function isMissing(key: unknown): boolean {
+  return key === undefined || key === null || key === ''
 }
 
 function replay(use: GuardedUse, text: string): unknown {
@@ -111,7 +177,47 @@ function restorerOf(use: GuardedUse): ThrownCodec {
   throw notReplayableError(use, 'It was thrown, and this use has no "thrown" option to build it again.')
 }
 
-function shownOf({ name, keyHash }: GuardedUse, store: IdempotencyStore) {
+function showClaim(
+  claim: Claim | RepeatClaim,
+  use: GuardedUse,
+  store: AnyStore,
+  options: RunOnceOptions,
+): void {
+  const shown = { ...shownOf(use, store), outcome: claim.outcome, guarantee: store.guarantee }
+  if (!('hits' in claim)) {
+    // The run that holds the key has not committed, so only that there is one is known.
+    show({ ...shown, isHit: true }, options)
+    return
+  }
+  const { hits, fence, usedAt, firstUsedAt, origin } = claim
+  const suspect = claim.outcome === 'won' && hits === 0 ? suspectOf(use) : undefined
+  show(
+    {
+      ...shown,
+      isHit: hits > 0,
+      hits,
+      // Clocks of several store nodes may differ a little: an age is never negative.
+      ageMs: Math.max(0, usedAt - firstUsedAt),
+      fence,
+      ...(origin === undefined ? {} : { origin }),
+      ...(suspect === undefined ? {} : { suspect }),
+    },
+    options,
+  )
+  if (suspect !== undefined) {
+    const line = {
+      key_hash: use.keyHash,
+      suspect_of: suspect.keyHash,
+      first_trace_id: suspect.origin?.traceId,
+    }
+    logger.info(
+      { idempotency: line, action: use.name },
+      'the same payload came under another idempotency key',
+    )
+  }
+}
+
+function shownOf({ name, keyHash }: GuardedUse, store: AnyStore) {
   return { keyHash, action: name, store: store.name }
 }
 
@@ -125,6 +231,18 @@ function show(use: IdempotencyUse, { onUse }: RunOnceOptions): void {
   }
 }
 
+function isTransactional(store: AnyStore): store is TransactionalStore<unknown> {
+  return 'transact' in store
+}
+
+function assertOutage(store: AnyStore, outage: unknown): void {
+  const allowed = isTransactional(store) ? ['closed'] : ['closed', 'open']
+  if (outage === undefined || allowed.includes(String(outage))) return
+  throw new TypeError(
+    `runOnce: "outage" must be ${allowed.join(' or ')} for the ${store.name} store, received ${JSON.stringify(outage)}.`,
+  )
+}
+
 function waitMsOf(inFlight: RunOnceOptions['inFlight'] = 'refuse'): number | undefined {
   if (inFlight === 'refuse') return undefined
   if (typeof inFlight !== 'object') {
@@ -132,12 +250,4 @@ function waitMsOf(inFlight: RunOnceOptions['inFlight'] = 'refuse'): number | und
   }
   assertMs('inFlight.waitMs', inFlight.waitMs)
   return inFlight.waitMs
-}
-
-function assertMs(option: string, value: unknown): void {
-  if (Number.isSafeInteger(value) && Number(value) > 0) return
-  const received = typeof value === 'number' ? value : typeof value
-  throw new TypeError(
-    `runOnce: "${option}" must be a whole number of milliseconds above 0, received ${received}.`,
-  )
 }

@@ -1,12 +1,10 @@
 /** What a guarded body sees of its run, and what a caller may set. Types only. */
 import type { IdempotencyUse } from '../telemetry/idempotency.js'
-import type { ClaimRequest } from './contract.js'
+import type { AnyStore, ClaimRequest, TransactionalStore } from './contract.js'
 import type { KeySource, Scope } from './identity.js'
 
-/** The run, as the guarded body sees it. */
-export interface Run {
-  /** `won`: the first. `takeover`: an earlier run died. `unguarded`: the store is out and the policy is `open`. */
-  readonly outcome: 'won' | 'takeover' | 'unguarded'
+/** What a body knows of its run, whatever the store. */
+interface CommonRun {
   /** Always false: a replay does not enter the body. */
   readonly isReplay: false
   /** Number of this run, from 1; 0 when unguarded. Hand it to systems that refuse an older one. */
@@ -15,6 +13,12 @@ export interface Run {
   readonly hits: number
   /** Undefined where no request and no span is active. */
   readonly correlationId: string | undefined
+}
+
+/** The run of a store apart from the app's writes, as the guarded body sees it. */
+export interface Run extends CommonRun {
+  /** `won`: the first. `takeover`: an earlier run died. `unguarded`: the store is out and the policy is `open`. */
+  readonly outcome: 'won' | 'takeover' | 'unguarded'
   /** Aborted when another run has taken over: stop, the result will be refused. */
   readonly signal: AbortSignal
   /**
@@ -29,6 +33,20 @@ export interface Run {
   markEffects(): Promise<void>
 }
 
+/** The run of a store in the caller's transaction, as the guarded body sees it. */
+export interface TransactionRun<Tx> extends CommonRun {
+  readonly outcome: 'won' | 'takeover'
+  /**
+   * The transaction, as your client hands it out. What is written through it commits with the record, and is
+   * rolled back with it when the body throws: any throw leaves the key free. What is done elsewhere is not.
+   */
+  readonly tx: Tx
+}
+
+/** What the body of a run gets: by the store. */
+export type RunOf<Store extends AnyStore> =
+  Store extends TransactionalStore<infer Tx> ? TransactionRun<Tx> : Run
+
 /** Stores what a body threw on purpose, and builds it again for a replay: a redirect, a domain error. */
 export interface ThrownCodec {
   /** The data to store, as `codec.ts` can write it; undefined for an error that is a failure. */
@@ -38,7 +56,7 @@ export interface ThrownCodec {
 }
 
 /** How a run is guarded. */
-export interface RunOnceOptions {
+export interface RunOnceOptions<Store extends AnyStore = AnyStore> {
   /** Name of the run, the same for every use: `createOrder`. */
   name: string
   /** Whose key this is: a user's or tenant's ID, or `global()`. Required. */
@@ -47,20 +65,41 @@ export interface RunOnceOptions {
   key: unknown
   /** Where the key was read. A field is left out of the fingerprint. */
   keyFrom?: KeySource | undefined
+  /**
+   * What a use without a key does: is refused (default), or stands for itself by its payload, so that the
+   * same payload from the same scope within `windowMs` is a repeat. For forms sent without JavaScript.
+   */
+  withoutKey?: 'refuse' | { windowMs: number } | undefined
   /** What the run depends on. The same key with another payload is refused. */
   payload: unknown
-  /** How long a run may be silent before another takes over, in milliseconds; renewed by thirds. Default 30,000. */
+  /**
+   * How long a run may be silent before another takes over, in milliseconds; renewed by thirds. Default
+   * 30,000, or the platform's own limit for a request where that is known and longer (Vercel: 300,000).
+   */
   leaseMs?: number | undefined
   /** How long a result can be replayed, in milliseconds. Default 86,400,000: a day. */
   retentionMs?: number | undefined
+  /**
+   * How long callers may go on retrying, in milliseconds: a retention that is shorter is warned about, since
+   * a late retry would run again. Default 3,600,000: an hour.
+   */
+  retryHorizonMs?: number | undefined
   /** While the first use runs: refuse at once (default), or wait up to so many milliseconds for its result. */
   inFlight?: 'refuse' | { waitMs: number } | undefined
-  /** When the store does not answer: refuse (`closed`, default), or run without guard (`open`). */
-  outage?: 'closed' | 'open' | undefined
+  /**
+   * When the store does not answer: refuse (`closed`, default), or run without guard (`open`). A store in the
+   * transaction is the database itself: without it nothing can run.
+   */
+  outage?: (Store extends TransactionalStore<unknown> ? 'closed' : 'closed' | 'open') | undefined
   /** Which errors are results. Default none: every throw is a failure. */
   thrown?: ThrownCodec | undefined
   /** Largest result kept for replay, in bytes. Default 1,048,576. */
   maxResultBytes?: number | undefined
+  /**
+   * A first use whose payload this process saw under another key within so many milliseconds is flagged
+   * `idempotency.suspect`, and runs. Default 60,000; 0 turns it off.
+   */
+  suspectWindowMs?: number | undefined
   /** Told what happened to the key, once per use, before the body runs or the result is replayed. */
   onUse?: ((use: IdempotencyUse) => void) | undefined
 }
@@ -69,6 +108,9 @@ export interface RunOnceOptions {
 export interface GuardedUse extends ClaimRequest {
   name: string
   keyHash: string
+  /** Names the payload within its scope and run, whatever the key. Stays in this process. */
+  payloadName: string
+  suspectWindowMs: number
   outage: 'closed' | 'open'
   thrown: ThrownCodec | undefined
   maxResultBytes: number | undefined

@@ -2,7 +2,7 @@
 
 import { recordSeconds } from '../telemetry/meter.js'
 import { METRIC } from '../telemetry/names.js'
-import type { Claim, ClaimRequest, IdempotencyStore } from './contract.js'
+import type { AnyStore, Claim, ClaimRequest, IdempotencyStore } from './contract.js'
 import { flightOf } from './flights.js'
 
 const FIRST_POLL_MS = 25
@@ -40,6 +40,26 @@ export async function claimOrWait(
     claim = await timedClaim(store, { ...request, isRepeat: true }).catch(() => claim)
   }
   return claim
+}
+
+/**
+ * Waits until no run of this process holds the key, or the time is over.
+ *
+ * @returns how much of `waitMs` is left; 0 when the key is still held; undefined when it is free and nothing
+ * was to be waited for
+ */
+export async function landingOf(
+  store: AnyStore,
+  request: ClaimRequest,
+  waitMs: number | undefined,
+): Promise<number | undefined> {
+  const deadline = performance.now() + (waitMs ?? 0)
+  for (let flight = flightOf(store, request); flight !== undefined; flight = flightOf(store, request)) {
+    const leftMs = deadline - performance.now()
+    if (leftMs <= 0) return 0
+    await within(leftMs, flight)
+  }
+  return waitMs === undefined ? undefined : Math.max(1, Math.ceil(deadline - performance.now()))
 }
 
 async function timedClaim(store: IdempotencyStore, request: ClaimRequest): Promise<Claim> {

@@ -1,8 +1,10 @@
 /** `idempotentAction`: a Server Action that happens once per key, and answers a repeat with the first result. */
 import type { ThroughlineError } from '../errors.js'
 import {
+  type AnyStore,
   type IdempotencyStore,
   type KeySource,
+  type RunOf,
   type RunOnceOptions,
   runOnce,
   type Scope,
@@ -10,25 +12,28 @@ import {
 import { assertName, runAction } from './action.js'
 import { CONTROL_FLOW } from './control-flow.js'
 import { ensureContext, nextHeaders } from './ensure-context.js'
-import { type LoggedRun, withLog } from './logged-run.js'
+import { type LoggedRun, type RunSettings, withLog } from './logged-run.js'
 import { isRefusal, showRefusal } from './refusal.js'
+import { rememberThrow } from './remembered-throw.js'
 
 /** Finds the key in an action's arguments, and says where it looked. */
 export interface KeyReader {
   read(args: readonly unknown[]): unknown
   source: KeySource
+  /** How long a form that was sent without JavaScript, and so without a key, stands for itself. */
+  withoutScriptMs?: number
 }
 
 /** The run, as an action's body sees it. */
-export type ActionRun = LoggedRun
+export type ActionRun<Store extends AnyStore = IdempotencyStore> = LoggedRun<Store>
 
 /** How an action is guarded. */
-export interface IdempotentActionOptions<Args extends unknown[], Result>
-  extends Pick<
-    RunOnceOptions,
-    'leaseMs' | 'retentionMs' | 'inFlight' | 'outage' | 'maxResultBytes' | 'onUse'
-  > {
-  store: IdempotencyStore
+export interface IdempotentActionOptions<
+  Args extends unknown[],
+  Result,
+  Store extends AnyStore = IdempotencyStore,
+> extends Pick<RunOnceOptions<Store>, RunSettings> {
+  store: Store
   /** Whose key it is: a user's or tenant's ID, or `global()`. Another scope never sees the result. */
   scope: Scope | ((...args: Args) => Scope | undefined | Promise<Scope | undefined>)
   /** Where the key is: `formField('idempotencyKey')`, or a function of the arguments. */
@@ -47,9 +52,18 @@ export interface IdempotentActionOptions<Args extends unknown[], Result>
   onRefused?: (error: ThroughlineError) => Result | Promise<Result>
 }
 
-/** Reads the key from a field of the submitted form. */
-export function formField(field: string): KeyReader {
-  return { source: { field }, read: (args) => formOf(args)?.get(field) ?? undefined }
+/** Options of `formField`. */
+export interface FormFieldOptions {
+  /**
+   * A browser without JavaScript mints no key. Its form then stands for itself: the same content from the
+   * same scope within so many milliseconds is a repeat. Default 60,000; 0 refuses it.
+   */
+  withoutScriptMs?: number
+}
+
+/** Reads the key from a field of the submitted form: `<IdempotencyKey />` of `throughline/react` writes it. */
+export function formField(field: string, { withoutScriptMs = 60_000 }: FormFieldOptions = {}): KeyReader {
+  return { source: { field }, read: (args) => formOf(args)?.get(field) ?? undefined, withoutScriptMs }
 }
 
 /**
@@ -65,47 +79,46 @@ export function formField(field: string): KeyReader {
  *   async (run, form: FormData) => { … },
  * )
  */
-export function idempotentAction<Args extends unknown[], Result>(
+export function idempotentAction<Args extends unknown[], Result, Store extends AnyStore = IdempotencyStore>(
   name: string,
   // The body alone says what the arguments are: `scope: () => userId` would say that there are none.
-  options: IdempotentActionOptions<NoInfer<Args>, NoInfer<Result>>,
-  body: (run: ActionRun, ...args: Args) => Promise<Result>,
+  options: IdempotentActionOptions<NoInfer<Args>, NoInfer<Result>, Store>,
+  body: (run: ActionRun<NoInfer<Store>>, ...args: Args) => Promise<Result>,
 ): (...args: Args) => Promise<Result> {
   assertName(name)
   const { store, scope, key, payload, onRefused, ...runOptions } = options
   return (...args) =>
     ensureContext(nextHeaders, () =>
       runAction(name, async (span) => {
-        let thrownByBody: unknown
+        const remembered = rememberThrow((run: RunOf<Store>) => body(withLog<Store>(run), ...args))
         try {
           return await runOnce(
             store,
             {
-              ...runOptions,
+              ...(runOptions as Pick<RunOnceOptions<Store>, RunSettings>),
               name,
               scope: typeof scope === 'function' ? await scope(...args) : scope,
               key: typeof key === 'function' ? await key(...args) : key.read(args),
               keyFrom: typeof key === 'function' ? undefined : key.source,
+              withoutKey: typeof key === 'function' ? 'refuse' : withoutKeyOf(key, args),
               payload: payload === undefined ? (formOf(args) ?? args) : await payload(...args),
               thrown: CONTROL_FLOW,
             },
-            async (run) => {
-              try {
-                return await body(withLog(run), ...args)
-              } catch (thrown) {
-                thrownByBody = thrown
-                throw thrown
-              }
-            },
+            remembered.body,
           )
         } catch (error) {
-          // A refusal that the body got from another guarded run is the body's own affair: it did run.
-          if (onRefused === undefined || !isRefusal(error) || error === thrownByBody) throw error
+          if (onRefused === undefined || !isRefusal(error) || remembered.isThrownByBody(error)) throw error
           showRefusal(span, error)
           return await onRefused(error)
         }
       }),
     )
+}
+
+// Without JavaScript the browser posts React's own fields beside the form's; a script posts none.
+function withoutKeyOf({ withoutScriptMs = 0 }: KeyReader, args: readonly unknown[]) {
+  const isWithoutScript = [...(formOf(args)?.keys() ?? [])].some((name) => name.startsWith('$ACTION_'))
+  return isWithoutScript && withoutScriptMs > 0 ? { windowMs: withoutScriptMs } : 'refuse'
 }
 
 function formOf(args: readonly unknown[]): FormData | undefined {

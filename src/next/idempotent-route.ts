@@ -1,24 +1,32 @@
 /** `idempotentRoute`: a route handler that happens once per `Idempotency-Key`, and answers a repeat alike. */
 import { type Span, trace } from '@opentelemetry/api'
 import type { ThroughlineError } from '../errors.js'
-import { type IdempotencyStore, type RunOnceOptions, runOnce, type Scope } from '../idempotency/index.js'
+import {
+  type AnyStore,
+  type IdempotencyStore,
+  type RunOf,
+  type RunOnceOptions,
+  runOnce,
+  type Scope,
+} from '../idempotency/index.js'
 import { SCOPE } from '../telemetry/names.js'
 import { assertName } from './action.js'
 import { CONTROL_FLOW } from './control-flow.js'
 import { ensureContext } from './ensure-context.js'
 import { IDEMPOTENCY_KEY_HEADER, parseIdempotencyKey } from './idempotency-key-header.js'
-import { type LoggedRun, withLog } from './logged-run.js'
+import { type LoggedRun, type RunSettings, withLog } from './logged-run.js'
 import { problemResponse } from './problem.js'
 import { isRefusal, showRefusal } from './refusal.js'
+import { rememberThrow } from './remembered-throw.js'
 import { replayResponse, type StoredResponse, storeResponse } from './stored-response.js'
 
 /** How a route handler is guarded. */
-export interface IdempotentRouteOptions<Incoming extends Request, Context>
-  extends Pick<
-    RunOnceOptions,
-    'leaseMs' | 'retentionMs' | 'inFlight' | 'outage' | 'maxResultBytes' | 'onUse'
-  > {
-  store: IdempotencyStore
+export interface IdempotentRouteOptions<
+  Incoming extends Request,
+  Context,
+  Store extends AnyStore = IdempotencyStore,
+> extends Pick<RunOnceOptions<Store>, RunSettings> {
+  store: Store
   /** Whose key it is: a user's or tenant's ID, or `global()`. Another scope never sees the answer. */
   scope: Scope | ((request: Incoming, context: Context) => Scope | undefined | Promise<Scope | undefined>)
   /** The key, where it does not come in the `Idempotency-Key` header. */
@@ -30,7 +38,10 @@ export interface IdempotentRouteOptions<Incoming extends Request, Context>
   payload?: (request: Request, context: Context) => unknown
   /** Headers to replay beside `content-type`, `location`, `link`, `etag` and their like. Never `set-cookie`. */
   replayHeaders?: readonly string[]
-  /** Which answers are results. Others are given once, and the next try runs again. Default: below 500. */
+  /**
+   * Which answers are results. Others are given once, and the next try runs again; a store in the transaction
+   * rolls their writes back. Default: below 500.
+   */
   isResult?: (response: Response) => boolean
   /** Seconds in `Retry-After` of a 409 or 503. Default 1. */
   retryAfterSeconds?: number
@@ -52,10 +63,14 @@ export interface IdempotentRouteOptions<Incoming extends Request, Context>
  *   async (run, request) => Response.json(await charge(await request.json()), { status: 201 }),
  * )
  */
-export function idempotentRoute<Incoming extends Request = Request, Context = unknown>(
+export function idempotentRoute<
+  Incoming extends Request = Request,
+  Context = unknown,
+  Store extends AnyStore = IdempotencyStore,
+>(
   name: string,
-  options: IdempotentRouteOptions<NoInfer<Incoming>, NoInfer<Context>>,
-  handler: (run: LoggedRun, request: Incoming, context: Context) => Promise<Response>,
+  options: IdempotentRouteOptions<NoInfer<Incoming>, NoInfer<Context>, Store>,
+  handler: (run: LoggedRun<NoInfer<Store>>, request: Incoming, context: Context) => Promise<Response>,
 ): (request: Incoming, context: Context) => Promise<Response> {
   assertName(name)
   return (request, context) =>
@@ -72,10 +87,10 @@ export function idempotentRoute<Incoming extends Request = Request, Context = un
     )
 }
 
-async function answerOnce<Incoming extends Request, Context>(
+async function answerOnce<Incoming extends Request, Context, Store extends AnyStore>(
   name: string,
-  options: IdempotentRouteOptions<Incoming, Context>,
-  handler: (run: LoggedRun, request: Incoming, context: Context) => Promise<Response>,
+  options: IdempotentRouteOptions<Incoming, Context, Store>,
+  handler: (run: LoggedRun<Store>, request: Incoming, context: Context) => Promise<Response>,
   request: Incoming,
   context: Context,
   span: Span,
@@ -84,12 +99,16 @@ async function answerOnce<Incoming extends Request, Context>(
     options
   const isKept = isResult ?? ((response: Response) => response.status < 500)
   let first: Response | undefined
-  let thrown: unknown
+  const remembered = rememberThrow(async (run: RunOf<Store>) => {
+    first = await handler(withLog<Store>(run), request, context)
+    if (!isKept(first)) throw new NotAResult()
+    return await storeResponse(first.clone(), replayHeaders)
+  })
   try {
     const stored: StoredResponse = await runOnce(
       store,
       {
-        ...runOptions,
+        ...(runOptions as Pick<RunOnceOptions<Store>, RunSettings>),
         name,
         scope: typeof scope === 'function' ? await scope(request, context) : scope,
         key: key === undefined ? keyOf(request) : await key(request, context),
@@ -97,22 +116,13 @@ async function answerOnce<Incoming extends Request, Context>(
         payload: await (payload ?? payloadOf)(request.clone(), context),
         thrown: CONTROL_FLOW,
       },
-      async (run) => {
-        try {
-          first = await handler(withLog(run), request, context)
-          if (!isKept(first)) throw new NotAResult()
-          return await storeResponse(first.clone(), replayHeaders)
-        } catch (error) {
-          thrown = error
-          throw error
-        }
-      },
+      remembered.body,
     )
     return first ?? replayResponse(stored)
   } catch (error) {
     // Given as it is, and run again by the next try.
-    if (error === thrown && error instanceof NotAResult && first !== undefined) return first
-    if (error === thrown || !isRefusal(error)) throw error
+    if (error instanceof NotAResult && first !== undefined && remembered.isThrownByBody(error)) return first
+    if (!isRefusal(error) || remembered.isThrownByBody(error)) throw error
     showRefusal(span, error)
     return onRefused === undefined
       ? problemResponse(error, retryAfterSeconds ?? 1)

@@ -22,6 +22,13 @@ export interface IdempotencyOrigin {
   correlationId: string
 }
 
+/** An earlier use of the same payload under another key. */
+export interface IdempotencySuspect {
+  /** 16 hex digits, of the other key. */
+  keyHash: string
+  origin?: IdempotencyOrigin | undefined
+}
+
 /** One use of a key, as telemetry may know it: hashed, without payload or result. */
 export interface IdempotencyUse {
   /** 16 hex digits, from `hashKey`. */
@@ -37,6 +44,8 @@ export interface IdempotencyUse {
   /** Fencing number of the run. */
   fence?: number
   origin?: IdempotencyOrigin
+  /** Set on a first use that is suspected to repeat another. */
+  suspect?: IdempotencySuspect
   /** Name of the action or of the guarded run, for the counter. */
   action?: string
   /** The store or client that saw it, for the counter: `memory`, `redis`, … */
@@ -56,6 +65,7 @@ export function showIdempotencyUse(span: Span | undefined, use: IdempotencyUse):
     // A request may use several keys: on its first span a hit is not hidden by a later first use.
     if (shownOn !== span && requestContext?.idempotency?.hit === true && !use.isHit) continue
     shownOn.setAttributes(attributes)
+    if (use.suspect !== undefined) showSuspect(shownOn, use.suspect)
     if (!use.isHit) continue
     shownOn.addEvent(EVENT.idempotencyHit, attributes)
     const origin = use.origin && spanContextOf(use.origin)
@@ -68,13 +78,25 @@ export function showIdempotencyUse(span: Span | undefined, use: IdempotencyUse):
       key_hash: use.keyHash,
       hit: use.isHit,
       ...(use.hits === undefined ? {} : { hits: use.hits }),
+      ...(use.suspect === undefined ? {} : { suspect: true }),
     }
   }
+  if (use.suspect !== undefined) count(METRIC.idempotencySuspects, { action: use.action ?? 'unknown' })
   count(METRIC.idempotencyRequests, {
     action: use.action ?? requestContext?.action?.name ?? 'unknown',
     outcome: use.outcome,
     store: use.store,
   })
+}
+
+function showSuspect(span: Span, { keyHash, origin }: IdempotencySuspect): void {
+  span.setAttributes({
+    [ATTRIBUTE.idempotencySuspect]: true,
+    [ATTRIBUTE.idempotencySuspectKeyHash]: keyHash,
+  })
+  span.addEvent(EVENT.idempotencySuspect, { [ATTRIBUTE.idempotencySuspectKeyHash]: keyHash })
+  const context = origin && spanContextOf(origin)
+  if (context !== undefined) span.addLink({ context, attributes: { [EVENT.idempotencySuspect]: true } })
 }
 
 /** Where the code running now could later be found: the origin to store with a first use. */

@@ -22,6 +22,8 @@ export const ATTRIBUTE = {
   idempotencyGuarantee: 'idempotency.guarantee',
   idempotencyAgeMs: 'idempotency.age_ms',
   idempotencyFence: 'idempotency.fence',
+  idempotencySuspect: 'idempotency.suspect',
+  idempotencySuspectKeyHash: 'idempotency.suspect.key_hash',
   idempotencyOriginTraceId: 'idempotency.origin.trace_id',
   idempotencyOriginSpanId: 'idempotency.origin.span_id',
   idempotencyOriginCorrelationId: 'idempotency.origin.correlation_id',
@@ -42,11 +44,14 @@ export const ATTRIBUTE = {
 
 export const EVENT = {
   idempotencyHit: 'idempotency.hit',
+  idempotencySuspect: 'idempotency.suspect',
 } as const
 
 export const METRIC = {
   /** Counter: uses of idempotency keys, by action, outcome and store. */
   idempotencyRequests: 'idempotency.requests',
+  /** Counter: first uses whose payload had come under another key, by action. */
+  idempotencySuspects: 'idempotency.suspects',
   /** Histogram, seconds: one claim at the store. */
   idempotencyClaimDuration: 'idempotency.claim.duration',
   /** Histogram, seconds: one action. */

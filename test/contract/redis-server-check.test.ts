@@ -53,18 +53,22 @@ describe.skipIf(server === undefined).each(clients)('the server behind redisStor
     await admin.config('SET', 'maxmemory', '100mb')
     await admin.config('SET', 'maxmemory-policy', 'allkeys-lru')
     const client = await connect()
-    for (const store of [redisStore(client), redisStore(client)]) await store.claim(use())
+    for (const store of [
+      redisStore(client, { onUnknown: 'retain' }),
+      redisStore(client, { onUnknown: 'retain' }),
+    ])
+      await store.claim(use())
     await vi.waitFor(() => expect(warnings()).toHaveLength(1))
     expect(warnings()[0]).toMatch(/maxmemory-policy allkeys-lru.*CONFIG SET maxmemory-policy noeviction/)
     // Nothing more is under way: a later command of the same connection has been answered.
-    await redisStore(client).claim(use())
+    await redisStore(client, { onUnknown: 'retain' }).claim(use())
     expect(warnings()).toHaveLength(1)
   })
 
   it('is warned about when it is a replica', async () => {
     const client = await connect()
     await admin.call('REPLICAOF', '127.0.0.1', '1')
-    await redisStore(client)
+    await redisStore(client, { onUnknown: 'retain' })
       .claim(use())
       .catch(() => {})
     await vi.waitFor(() =>
@@ -76,8 +80,8 @@ describe.skipIf(server === undefined).each(clients)('the server behind redisStor
     // A policy does nothing while memory has no bound.
     await admin.config('SET', 'maxmemory-policy', 'allkeys-lru')
     const client = await connect()
-    await redisStore(client).claim(use())
-    await redisStore(client).claim(use())
+    await redisStore(client, { onUnknown: 'retain' }).claim(use())
+    await redisStore(client, { onUnknown: 'retain' }).claim(use())
     expect(warnings()).toEqual([])
   })
 })

@@ -32,11 +32,11 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
   ['redisStore on ioredis', ioredis],
   ['redisStore on node-redis', nodeRedis],
 ])('%s', (name, client) => {
-  describeStore(name, (now) => redisStore(client, { prefix: prefix(), now }))
+  describeStore(name, (now) => redisStore(client, { onUnknown: 'retain', prefix: prefix(), now }))
 
   it('takes one round trip for a claim, and one for each verb', async () => {
     const counted = countCalls(client)
-    const store = redisStore(counted.client, { prefix: prefix() })
+    const store = redisStore(counted.client, { onUnknown: 'retain', prefix: prefix() })
     await store.claim(use)
     counted.calls.length = 0
 
@@ -52,7 +52,7 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
   })
 
   it('loads its scripts again when the server has lost them', async () => {
-    const store = redisStore(client, { prefix: prefix() })
+    const store = redisStore(client, { onUnknown: 'retain', prefix: prefix() })
     await ioredis.script('FLUSH')
     const token = tokenOf(await store.claim(use))
     await ioredis.script('FLUSH')
@@ -61,7 +61,7 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
 
   it("ends leases and retention by the server's clock, and leaves nothing behind", async () => {
     const keys = prefix()
-    const store = redisStore(client, { prefix: keys })
+    const store = redisStore(client, { onUnknown: 'retain', prefix: keys })
     const short = { ...use, leaseMs: 40, retentionMs: 200 }
     await store.claim(short)
     const takeover = await vi.waitFor(
@@ -82,13 +82,16 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
   })
 
   it('answers a claim that the client sends twice as the first time', async () => {
-    const store = redisStore(sendTwice(client), { prefix: prefix() })
+    const store = redisStore(sendTwice(client), { onUnknown: 'retain', prefix: prefix() })
     expect(await store.claim(use)).toMatchObject({ outcome: 'won', fence: 1, hits: 0 })
   })
 
   it('runs once for 50 callers that wait in two processes', async () => {
     const keys = prefix()
-    const stores = [redisStore(client, { prefix: keys }), redisStore(client, { prefix: keys })] as const
+    const stores = [
+      redisStore(client, { onUnknown: 'retain', prefix: keys }),
+      redisStore(client, { onUnknown: 'retain', prefix: keys }),
+    ] as const
     const options = {
       name: 'createOrder',
       scope: 'ann',
@@ -113,7 +116,10 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
   it('does what the pure machine does, whatever is done to it', async () => {
     await fc.assert(
       fc.asyncProperty(someCommands, async (commands) => {
-        const log = await runCommands((now) => redisStore(client, { prefix: prefix(), now }), commands)
+        const log = await runCommands(
+          (now) => redisStore(client, { onUnknown: 'retain', prefix: prefix(), now }),
+          commands,
+        )
         expect(log).toEqual(await runCommands((now) => memoryStore({ name: randomUUID(), now }), commands))
       }),
       { numRuns: 100 },
@@ -124,7 +130,7 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
 describe('redisStore', () => {
   it('refuses what is not a client of Redis', () => {
     const client = {} as RedisClient
-    expect(() => redisStore(client)).toThrow(
+    expect(() => redisStore(client, { onUnknown: 'retain' })).toThrow(
       /"client" must be a client of ioredis \(>=5\) or node-redis \(>=4\)/,
     )
   })
@@ -132,7 +138,7 @@ describe('redisStore', () => {
   it.skipIf(server === undefined)('rejects when the server does not answer', async () => {
     const gone = new Redis('redis://127.0.0.1:1', { maxRetriesPerRequest: 0, retryStrategy: () => null })
     gone.on('error', () => {})
-    const store: IdempotencyStore = redisStore(gone)
+    const store: IdempotencyStore = redisStore(gone, { onUnknown: 'retain' })
     await expect(store.claim(use)).rejects.toThrow()
   })
 })

@@ -37,10 +37,10 @@ describe.skipIf(bridge === undefined).each<[string, UpstashClient]>([
   ],
   ['upstashStore on @vercel/kv', createClient(connection)],
 ])('%s', (name, client) => {
-  describeStore(name, (now) => upstashStore(client, { prefix: prefix(), now }))
+  describeStore(name, (now) => upstashStore(client, { onUnknown: 'retain', prefix: prefix(), now }))
 
   it('takes one request for a claim, and one to complete', async () => {
-    const store = upstashStore(client, { prefix: prefix() })
+    const store = upstashStore(client, { onUnknown: 'retain', prefix: prefix() })
     await store.complete(tokenOf(await store.claim(use)), 'result')
     bridge?.commands.splice(0)
     const token = tokenOf(await store.claim({ ...use, key: 'another' }))
@@ -50,7 +50,7 @@ describe.skipIf(bridge === undefined).each<[string, UpstashClient]>([
   })
 
   it('gives back texts that look like numbers as they were', async () => {
-    const store = upstashStore(client, { prefix: prefix() })
+    const store = upstashStore(client, { onUnknown: 'retain', prefix: prefix() })
     const origin = { traceId: `12e4${'0'.repeat(28)}`, spanId: '1234567890123456', correlationId: '007' }
     await store.complete(tokenOf(await store.claim({ ...use, origin })), '{"a":1}')
     const replay = await store.claim(use)
@@ -60,7 +60,7 @@ describe.skipIf(bridge === undefined).each<[string, UpstashClient]>([
 
   it('names the failure of a command without quoting what was to be stored', async () => {
     const keys = prefix()
-    const store = upstashStore(client, { prefix: keys })
+    const store = upstashStore(client, { onUnknown: 'retain', prefix: keys })
     const token = tokenOf(await store.claim(use))
     const ioredis = new Ioredis(server?.url ?? '')
     await ioredis.del(`${keys}{${use.key}}`)
@@ -74,11 +74,13 @@ describe.skipIf(bridge === undefined).each<[string, UpstashClient]>([
 
 describe('upstashStore', () => {
   it('refuses what is not a client of these, and redisStore refuses theirs', () => {
-    expect(() => upstashStore({} as UpstashClient)).toThrow(
+    expect(() => upstashStore({} as UpstashClient, { onUnknown: 'retain' })).toThrow(
       /must be a client of @upstash\/redis or @vercel\/kv/,
     )
     const ioredis = new Ioredis({ lazyConnect: true }) as unknown as UpstashClient
-    expect(() => upstashStore(ioredis)).toThrow(TypeError)
-    expect(() => redisStore(new Redis(connection) as never)).toThrow(/Use upstashStore/)
+    expect(() => upstashStore(ioredis, { onUnknown: 'retain' })).toThrow(TypeError)
+    expect(() => redisStore(new Redis(connection) as never, { onUnknown: 'retain' })).toThrow(
+      /Use upstashStore/,
+    )
   })
 })

@@ -6,5 +6,5 @@ import { redis } from './redis'
 /** Where idempotency records live: Redis when there is one, else this process's memory. */
 export function idempotencyStore(): IdempotencyStore {
   const client = redis()
-  return client === undefined ? memoryStore() : redisStore(client)
+  return client === undefined ? memoryStore() : redisStore(client, { onUnknown: 'retain' })
 }

@@ -1,11 +1,14 @@
 /** Records in this process: for tests, development and single-process servers. Nothing survives a restart. */
 import { processWide } from '../../context/index.js'
 import type { ClaimToken, IdempotencyRecord, IdempotencyStore } from '../contract.js'
+import { type GuaranteeOf, guaranteeOf, type OnUnknown, onUnknownOf } from '../on-unknown.js'
 import { claim, isExpired, type OwnerVerb, settle } from '../record.js'
 import { createToken, keyOfToken } from '../token.js'
 
 /** How a memory store is set up. */
-export interface MemoryStoreOptions {
+export interface MemoryStoreOptions<Choice extends OnUnknown = 'retain'> {
+  /** What a repeat does after a run that may have had effects. Default `retain`. */
+  onUnknown?: Choice
   /** Stores of one name share their records, across Next's copies of this package. Default `default`. */
   name?: string
   /** Bound on records; the one that ended longest ago goes first, a running one never. Default 10,000. */
@@ -19,13 +22,16 @@ export interface MemoryStoreOptions {
  *
  * Its guarantee holds within one process, and for as long as `maxRecords` leaves a record in place.
  *
- * @throws {TypeError} for a `maxRecords` that is not a whole number above 0.
+ * @throws {TypeError} for an option that is out of range.
  */
-export function memoryStore(options: MemoryStoreOptions = {}): IdempotencyStore {
+export function memoryStore<Choice extends OnUnknown = 'retain'>(
+  options: MemoryStoreOptions<Choice> = {},
+): IdempotencyStore<GuaranteeOf<Choice>> {
   const { name = 'default', maxRecords = 10_000, now = () => Date.now() } = options
   if (!Number.isSafeInteger(maxRecords) || maxRecords < 1) {
     throw new TypeError(`memoryStore: "maxRecords" must be a whole number above 0, received ${maxRecords}.`)
   }
+  const onUnknown = onUnknownOf('memoryStore', options.onUnknown as Choice | undefined)
   // Kept in the order in which records last changed state: the first that ended is the oldest that ended.
   const records = processWide(`idempotency.memory.${name}`, () => new Map<string, IdempotencyRecord>())
 
@@ -40,11 +46,11 @@ export function memoryStore(options: MemoryStoreOptions = {}): IdempotencyStore 
 
   return {
     name: 'memory',
-    guarantee: 'at-most-once',
+    guarantee: guaranteeOf(onUnknown),
     async claim(request) {
       const nowMs = now()
       const found = records.get(request.key)
-      const used = claim(found, request, createToken(request.key), nowMs)
+      const used = claim(found, request, createToken(request.key), nowMs, onUnknown)
       if (found === undefined) makeRoom(records, maxRecords, nowMs)
       records.set(request.key, used.record)
       return used.claim

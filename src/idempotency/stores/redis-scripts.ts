@@ -36,6 +36,7 @@ local token, fingerprint = ARGV[1], ARGV[2]
 local lease, retention = tonumber(ARGV[3]), tonumber(ARGV[4])
 local origin = { trace = ARGV[5], span = ARGV[6], correlation = ARGV[7] }
 local isRepeat, now = ARGV[8] == '1', clock(ARGV[9])
+local undecided = ARGV[10] == 'rerun' and 'takeover' or 'unknown'
 
 local found = redis.call('HMGET', record, 'state', 'token', 'fingerprint', 'fence', 'hits', 'uses',
   'hasEffects', 'leaseEndsAt', 'expiresAt', 'firstUsedAt', 'originTrace', 'originSpan', 'originCorrelation')
@@ -73,11 +74,11 @@ elseif payload ~= fingerprint then
 elseif state == 'completed' then
   outcome = 'replay'
 elseif state == 'unknown' then
-  outcome = 'unknown'
+  outcome = undecided
 elseif now < tonumber(leaseEndsAt) then
   outcome = 'busy'
 elseif hasEffects then
-  outcome = 'unknown'
+  outcome = undecided
 else
   outcome = 'takeover'
 end

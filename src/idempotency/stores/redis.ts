@@ -1,5 +1,6 @@
 /** Records in Redis or Valkey, standalone or cluster, through the client you have: ioredis or node-redis. */
 import type { IdempotencyStore } from '../contract.js'
+import type { GuaranteeOf, OnUnknown } from '../on-unknown.js'
 import { type RedisClient, redisCallsOf } from './redis-client.js'
 import { checkServer } from './redis-server-check.js'
 import { type ScriptStoreOptions, scriptStore } from './script-store.js'
@@ -7,7 +8,7 @@ import { type ScriptStoreOptions, scriptStore } from './script-store.js'
 export type { IoredisLike, NodeRedisLike, RedisClient } from './redis-client.js'
 
 /** How a Redis store is set up. */
-export type RedisStoreOptions = ScriptStoreOptions
+export type RedisStoreOptions<Choice extends OnUnknown = OnUnknown> = ScriptStoreOptions<Choice>
 
 /**
  * A store on a client that is connected, or connects by itself.
@@ -17,9 +18,12 @@ export type RedisStoreOptions = ScriptStoreOptions
  * the promise; a server that evicts, or is a replica, is warned about once. Give the client a command timeout: without one a server that is down is waited for.
  *
  * @throws {TypeError} for a client that is neither of ioredis nor of node-redis.
- * @example redisStore(new Redis(process.env.REDIS_URL, { commandTimeout: 2_000 }))
+ * @example redisStore(new Redis(process.env.REDIS_URL, { commandTimeout: 2_000 }), { onUnknown: 'retain' })
  */
-export function redisStore(client: RedisClient, options: RedisStoreOptions = {}): IdempotencyStore {
+export function redisStore<Choice extends OnUnknown>(
+  client: RedisClient,
+  options: RedisStoreOptions<Choice>,
+): IdempotencyStore<GuaranteeOf<Choice>> {
   const store = scriptStore('redis', redisCallsOf(client), options)
   return {
     ...store,

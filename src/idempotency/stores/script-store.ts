@@ -11,6 +11,7 @@ import {
   type KeyUse,
   TIMELINE_LENGTH,
 } from '../contract.js'
+import { type GuaranteeOf, guaranteeOf, type OnUnknown, onUnknownOf } from '../on-unknown.js'
 import { createToken, keyOfToken } from '../token.js'
 import { CLAIM, type Script, SETTLE } from './redis-scripts.js'
 
@@ -23,7 +24,12 @@ export interface ScriptCalls {
 }
 
 /** How a store of this kind is set up. */
-export interface ScriptStoreOptions {
+export interface ScriptStoreOptions<Choice extends OnUnknown = OnUnknown> {
+  /**
+   * What a repeat does when an earlier run may have had effects (it failed or died after `run.markEffects()`):
+   * `retain` refuses it, at most once; `rerun` runs again, at least once. A KV cannot know, so you say.
+   */
+  onUnknown: Choice
   /** Begins every key of the store. Default `throughline:`. */
   prefix?: string
   /** Clock, in epoch milliseconds, for tests. Default: the server's own, which all callers share. */
@@ -33,8 +39,14 @@ export interface ScriptStoreOptions {
 type OwnerVerbName = 'complete' | 'abort' | 'renew' | 'markEffects' | 'markUnknown'
 
 /** @param name the store's, in telemetry and messages */
-export function scriptStore(name: string, calls: ScriptCalls, options: ScriptStoreOptions): IdempotencyStore {
-  const { prefix = 'throughline:', now } = options
+export function scriptStore<Choice extends OnUnknown>(
+  name: string,
+  calls: ScriptCalls,
+  options: ScriptStoreOptions<Choice>,
+): IdempotencyStore<GuaranteeOf<Choice>> {
+  // JavaScript may leave the options out.
+  const { prefix = 'throughline:', now, onUnknown: choice } = options ?? ({} as Partial<typeof options>)
+  const onUnknown = onUnknownOf(`${name}Store`, choice)
   const clock = () => (now === undefined ? '' : String(now()))
   // Braces: whatever else is ever kept of a key shares its cluster slot, whatever the prefix holds.
   const nameOf = (key: string) => `${prefix}{${key}}`
@@ -46,7 +58,7 @@ export function scriptStore(name: string, calls: ScriptCalls, options: ScriptSto
 
   return {
     name,
-    guarantee: 'at-most-once',
+    guarantee: guaranteeOf(onUnknown),
     async claim({ key, fingerprint, leaseMs, retentionMs, origin, isRepeat = false }) {
       const reply = await calls.run(CLAIM, nameOf(key), [
         createToken(key),
@@ -58,6 +70,7 @@ export function scriptStore(name: string, calls: ScriptCalls, options: ScriptSto
         origin?.correlationId ?? '',
         isRepeat ? '1' : '0',
         clock(),
+        onUnknown,
       ])
       return claimOf(reply)
     },

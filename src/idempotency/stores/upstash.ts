@@ -1,5 +1,6 @@
 /** Records in Upstash Redis over REST, through `@upstash/redis` or `@vercel/kv`. */
 import type { IdempotencyStore } from '../contract.js'
+import type { GuaranteeOf, OnUnknown } from '../on-unknown.js'
 import { orLoading, type Script, scriptOf } from './redis-scripts.js'
 import { type ScriptCalls, type ScriptStoreOptions, scriptStore } from './script-store.js'
 
@@ -10,15 +11,18 @@ export interface UpstashClient {
 }
 
 /** How an Upstash store is set up. */
-export type UpstashStoreOptions = ScriptStoreOptions
+export type UpstashStoreOptions<Choice extends OnUnknown = OnUnknown> = ScriptStoreOptions<Choice>
 
 /**
  * A store over REST: one HTTP request to claim and one to complete. The promise is that of `redisStore`.
  *
  * @throws {TypeError} for a client that is not of these.
- * @example upstashStore(Redis.fromEnv())
+ * @example upstashStore(Redis.fromEnv(), { onUnknown: 'retain' })
  */
-export function upstashStore(client: UpstashClient, options: UpstashStoreOptions = {}): IdempotencyStore {
+export function upstashStore<Choice extends OnUnknown>(
+  client: UpstashClient,
+  options: UpstashStoreOptions<Choice>,
+): IdempotencyStore<GuaranteeOf<Choice>> {
   if (typeof client?.evalsha !== 'function' || typeof client.eval !== 'function' || 'sendCommand' in client) {
     throw new TypeError('upstashStore: "client" must be a client of @upstash/redis or @vercel/kv.')
   }

@@ -1,0 +1,230 @@
+/**
+ * What the Postgres stores ask of a client: one statement on its own, and several in one transaction. Each
+ * client is known by the few methods that are called, so none is a dependency.
+ */
+
+/** Runs one statement with texts for its parameters, and answers the first row's column `answer`. */
+export type RunStatement = (text: string, parameters: (string | null)[]) => Promise<string | undefined>
+
+/** Any client, as the stores use it. */
+export interface Database<Tx> {
+  run: RunStatement
+  /** Commits when `body` resolves, rolls back when it rejects. @param timeoutMs for clients that bound one */
+  transaction<T>(body: (tx: Tx, run: RunStatement) => Promise<T>, timeoutMs?: number): Promise<T>
+}
+
+/** `Pool` of `pg` ≥8 or of `@neondatabase/serverless`. */
+export interface PgPool {
+  totalCount: number
+  query(text: string, values: unknown[]): Promise<{ rows: unknown[] }>
+  // biome-ignore lint/suspicious/noExplicitAny: overloaded with a callback; `TransactionOf` reads the client.
+  connect: any
+}
+
+/** `postgres` ≥3 (postgres.js). */
+export interface PostgresJs {
+  unsafe(text: string, parameters?: never[]): PromiseLike<readonly unknown[]>
+  begin: {
+    (body: (tx: never) => unknown): Promise<unknown>
+    (options: string, body: never): Promise<unknown>
+  }
+}
+
+/** A Drizzle database of Postgres, whichever driver is under it. */
+export interface DrizzlePg {
+  execute(query: never): PromiseLike<unknown>
+  transaction(body: (tx: never) => Promise<unknown>): Promise<unknown>
+}
+
+/** A Prisma client of Postgres. */
+export interface PrismaPg {
+  $queryRawUnsafe(text: string, ...parameters: never[]): PromiseLike<unknown>
+  // biome-ignore lint/suspicious/noExplicitAny: overloaded with a list of queries.
+  $transaction: any
+}
+
+/** A Kysely database of Postgres. */
+export interface KyselyPg {
+  executeQuery(query: never): Promise<{ rows: unknown[] }>
+  transaction(): { execute(body: (tx: never) => Promise<unknown>): Promise<unknown> }
+}
+
+/** PGlite, the embedded Postgres. */
+export interface PgliteLike {
+  exec(text: string): Promise<unknown>
+  query(text: string, parameters?: never[]): Promise<{ rows: unknown[] }>
+  transaction(body: (tx: never) => Promise<unknown>): Promise<unknown>
+}
+
+/** A client the stores can be built on. */
+export type PostgresDatabase = PgPool | PostgresJs | DrizzlePg | PrismaPg | KyselyPg | PgliteLike
+
+/** What a client hands to the body of its transaction. */
+export type TransactionOf<Db> = Db extends { $transaction: infer Method }
+  ? FirstParameterOf<LastOverloadOf<Method>>
+  : Db extends { begin: (options: string, body: (tx: infer Tx) => unknown) => unknown }
+    ? Tx
+    : Db extends { transaction(): { execute(body: (tx: infer Tx) => Promise<unknown>): unknown } }
+      ? Tx
+      : Db extends { transaction(body: (tx: infer Tx) => Promise<unknown>): unknown }
+        ? Tx
+        : // biome-ignore lint/suspicious/noExplicitAny: the callback's form is of no interest here.
+          Db extends { connect: { (): Promise<infer Tx>; (callback: any): void } }
+          ? Tx
+          : never
+
+// biome-ignore lint/suspicious/noExplicitAny: any method.
+type LastOverloadOf<Method> = Method extends (body: infer Body, ...rest: any) => unknown ? Body : never
+// biome-ignore lint/suspicious/noExplicitAny: any body.
+type FirstParameterOf<Body> = Body extends (tx: infer Tx, ...rest: any) => unknown ? Tx : never
+
+/**
+ * The client, as the stores use it.
+ *
+ * @param caller for messages: `postgresStore`, `migrate`
+ * @throws {TypeError} for a client that is none of these.
+ */
+export function databaseOf(caller: string, client: PostgresDatabase): Database<unknown> {
+  // biome-ignore lint/suspicious/noExplicitAny: told apart by what is there.
+  const db = client as any
+  if (typeof db?.begin === 'function' && typeof db.unsafe === 'function') return ofPostgresJs(db)
+  if (typeof db?.$transaction === 'function') return ofPrisma(db)
+  if (typeof db?.executeQuery === 'function') return ofKysely(db)
+  if (typeof db?.transaction === 'function' && typeof db.execute === 'function') return ofDrizzle(db)
+  if (typeof db?.transaction === 'function' && typeof db.exec === 'function') return ofPglite(db)
+  if (typeof db?.connect === 'function' && typeof db.totalCount === 'number') return ofPgPool(db)
+  if (typeof db?.connect === 'function' && typeof db.query === 'function') {
+    throw new TypeError(
+      `${caller}: "db" is a single connection, which requests running at once cannot share. Pass a Pool of pg.`,
+    )
+  }
+  throw new TypeError(
+    `${caller}: "db" must be a Pool of pg, a postgres.js client, a Drizzle, Kysely or Prisma database, or a PGlite.`,
+  )
+}
+
+/** True when the database, or the driver that wraps its error, says this SQLSTATE. */
+export function hasSqlState(error: unknown, state: string, depth = 0): boolean {
+  if (typeof error !== 'object' || error === null || depth > 6) return false
+  const { code, originalCode, cause, meta, driverAdapterError } = error as Record<string, unknown>
+  if (code === state || originalCode === state) return true
+  // Drizzle has it in `cause`, Prisma in `meta.driverAdapterError.cause`.
+  return [cause, meta, driverAdapterError].some((inner) => hasSqlState(inner, state, depth + 1))
+}
+
+interface PgClient {
+  query(text: string, values?: unknown[]): Promise<{ rows: unknown[] }>
+  release(error?: unknown): void
+  on(event: 'error', listener: () => void): void
+  off(event: 'error', listener: () => void): void
+}
+
+function ofPgPool(pool: { connect(): Promise<PgClient>; query: PgClient['query'] }): Database<PgClient> {
+  const on = (queryable: Pick<PgClient, 'query'>) => runOf((text, values) => queryable.query(text, values))
+  return {
+    run: on(pool),
+    async transaction(body) {
+      const client = await pool.connect()
+      // A connection that is cut between two statements says so by an event, which would end the process.
+      const ignore = () => {}
+      client.on('error', ignore)
+      let broken: unknown
+      try {
+        await client.query('BEGIN')
+        const value = await body(client, on(client))
+        await client.query('COMMIT')
+        return value
+      } catch (error) {
+        await client.query('ROLLBACK').catch((cause: unknown) => {
+          broken = cause
+        })
+        throw error
+      } finally {
+        client.off('error', ignore)
+        client.release(broken)
+      }
+    },
+  }
+}
+
+interface PostgresJsClient {
+  unsafe(text: string, parameters: unknown[]): PromiseLike<unknown>
+  begin<T>(body: (tx: PostgresJsClient) => Promise<T>): Promise<T>
+}
+
+function ofPostgresJs(sql: PostgresJsClient): Database<PostgresJsClient> {
+  const on = (queryable: PostgresJsClient) => runOf((text, values) => queryable.unsafe(text, values))
+  return { run: on(sql), transaction: (body) => sql.begin((tx) => body(tx, on(tx))) }
+}
+
+interface DrizzleClient {
+  execute(query: unknown): PromiseLike<unknown>
+  transaction<T>(body: (tx: DrizzleClient) => Promise<T>): Promise<T>
+}
+
+function ofDrizzle(db: DrizzleClient): Database<DrizzleClient> {
+  // Drizzle asks its `sql` for SQL, and that for a text with parameters: these are both.
+  const on = (queryable: DrizzleClient) =>
+    runOf((sql, params) => {
+      const query = {
+        getSQL: () => query,
+        toQuery: () => ({ sql, params, typings: params.map(() => 'none') }),
+      }
+      return queryable.execute(query)
+    })
+  return { run: on(db), transaction: (body) => db.transaction((tx) => body(tx, on(tx))) }
+}
+
+interface PrismaClient {
+  $queryRawUnsafe(text: string, ...parameters: unknown[]): PromiseLike<unknown>
+  $transaction<T>(body: (tx: PrismaClient) => Promise<T>, options: object): Promise<T>
+}
+
+function ofPrisma(db: PrismaClient): Database<PrismaClient> {
+  const on = (queryable: PrismaClient) => runOf((text, values) => queryable.$queryRawUnsafe(text, ...values))
+  return {
+    run: on(db),
+    // Prisma ends a transaction after 5 s unless told otherwise.
+    transaction: (body, timeoutMs) =>
+      db.$transaction((tx) => body(tx, on(tx)), timeoutMs === undefined ? {} : { timeout: timeoutMs }),
+  }
+}
+
+interface KyselyClient {
+  executeQuery(query: object): Promise<{ rows: unknown[] }>
+  transaction(): { execute<T>(body: (tx: KyselyClient) => Promise<T>): Promise<T> }
+}
+
+function ofKysely(db: KyselyClient): Database<KyselyClient> {
+  const on = (queryable: KyselyClient) =>
+    runOf((sql, parameters) =>
+      queryable.executeQuery({
+        sql,
+        parameters,
+        query: { kind: 'RawNode', sqlFragments: [sql], parameters: [] },
+        queryId: { queryId: 'throughline' },
+      }),
+    )
+  return { run: on(db), transaction: (body) => db.transaction().execute((tx) => body(tx, on(tx))) }
+}
+
+interface PgliteClient {
+  query(text: string, parameters: unknown[]): Promise<{ rows: unknown[] }>
+  transaction<T>(body: (tx: PgliteClient) => Promise<T>): Promise<T>
+}
+
+function ofPglite(db: PgliteClient): Database<PgliteClient> {
+  const on = (queryable: PgliteClient) => runOf((text, values) => queryable.query(text, values))
+  return { run: on(db), transaction: (body) => db.transaction((tx) => body(tx, on(tx))) }
+}
+
+/** Drivers answer with a list of rows, or with an object that has one. */
+function runOf(send: (text: string, values: unknown[]) => PromiseLike<unknown>): RunStatement {
+  return async (text, parameters) => {
+    const reply = await send(text, parameters)
+    const rows: unknown = Array.isArray(reply) ? reply : (reply as { rows?: unknown })?.rows
+    const first: unknown = Array.isArray(rows) ? rows[0] : undefined
+    const answer = (first as { answer?: unknown } | undefined)?.answer
+    return answer === undefined || answer === null ? undefined : String(answer)
+  }
+}

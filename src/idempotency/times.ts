@@ -1,0 +1,70 @@
+/** How long things last: the options of a run in milliseconds, checked, and warned about where they fall short. */
+import { processWide } from '../context/index.js'
+import { logger } from '../logging/index.js'
+import type { RunOnceOptions } from './run.js'
+
+const DEFAULT_LEASE_MS = 30_000
+const DEFAULT_RETENTION_MS = 86_400_000
+const DEFAULT_RETRY_HORIZON_MS = 3_600_000
+const DEFAULT_SUSPECT_WINDOW_MS = 60_000
+
+/** Longest a function may run on Vercel unless a route says less or more (https://vercel.com/docs/functions/limitations). */
+const VERCEL_LIMIT_MS = 300_000
+
+const warned = processWide('idempotency.times.warned', () => new Set<string>())
+
+type Times = Pick<RunOnceOptions, 'name' | 'leaseMs' | 'retentionMs' | 'retryHorizonMs' | 'suspectWindowMs'>
+
+/**
+ * @throws {TypeError} for a value that is not a whole number of milliseconds above 0; the retry horizon and
+ * the window of suspicion may be 0.
+ */
+export function timesOf(options: Times): { leaseMs: number; retentionMs: number; suspectWindowMs: number } {
+  const limitMs = platformLimitMs()
+  const {
+    leaseMs = Math.max(DEFAULT_LEASE_MS, limitMs),
+    retentionMs = DEFAULT_RETENTION_MS,
+    retryHorizonMs = DEFAULT_RETRY_HORIZON_MS,
+    suspectWindowMs = DEFAULT_SUSPECT_WINDOW_MS,
+  } = options
+  assertMs('leaseMs', leaseMs)
+  assertMs('retentionMs', retentionMs)
+  if (retryHorizonMs !== 0) assertMs('retryHorizonMs', retryHorizonMs)
+  if (suspectWindowMs !== 0) assertMs('suspectWindowMs', suspectWindowMs)
+  if (retentionMs < retryHorizonMs) {
+    warnOnce(
+      `"${options.name}" forgets its result after ${retentionMs} ms, and its callers may retry for ${retryHorizonMs} ms: ` +
+        'a retry after that runs again. Mend it with a longer retentionMs, or say a shorter retryHorizonMs.',
+    )
+  }
+  if (leaseMs < limitMs) {
+    warnOnce(
+      `"${options.name}" has a lease of ${leaseMs} ms on a platform that lets a request run for ${limitMs} ms: ` +
+        'a run that is frozen, or blocks the event loop, is taken over while it may still go on. Mend it with ' +
+        'leaseMs no shorter than the limit, or set THROUGHLINE_PLATFORM_LIMIT_MS to the limit of your routes.',
+    )
+  }
+  return { leaseMs, retentionMs, suspectWindowMs }
+}
+
+/** 0 where it is not known. */
+function platformLimitMs(): number {
+  const named = Number(process.env.THROUGHLINE_PLATFORM_LIMIT_MS)
+  if (Number.isSafeInteger(named) && named > 0) return named
+  return process.env.VERCEL ? VERCEL_LIMIT_MS : 0
+}
+
+function warnOnce(warning: string): void {
+  if (warned.has(warning)) return
+  warned.add(warning)
+  logger.warn(`throughline: ${warning}`)
+}
+
+/** @throws {TypeError} */
+export function assertMs(option: string, value: unknown): void {
+  if (Number.isSafeInteger(value) && Number(value) > 0) return
+  const received = typeof value === 'number' ? value : typeof value
+  throw new TypeError(
+    `runOnce: "${option}" must be a whole number of milliseconds above 0, received ${received}.`,
+  )
+}
