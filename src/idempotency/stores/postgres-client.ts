@@ -13,70 +13,73 @@ export interface Database<Tx> {
   transaction<T>(body: (tx: Tx, run: RunStatement) => Promise<T>, timeoutMs?: number): Promise<T>
 }
 
+// Methods with overloads, and callbacks that get a transaction, are told apart by name alone: `TransactionOf`
+// reads what they hand out.
+// biome-ignore lint/suspicious/noExplicitAny: see above.
+type Method = (...args: any[]) => any
+
 /** `Pool` of `pg` ≥8 or of `@neondatabase/serverless`. */
 export interface PgPool {
   totalCount: number
-  query(text: string, values: unknown[]): Promise<{ rows: unknown[] }>
-  // biome-ignore lint/suspicious/noExplicitAny: overloaded with a callback; `TransactionOf` reads the client.
-  connect: any
+  query: Method
+  connect: Method
 }
 
 /** `postgres` ≥3 (postgres.js). */
 export interface PostgresJs {
-  unsafe(text: string, parameters?: never[]): PromiseLike<readonly unknown[]>
-  begin: {
-    (body: (tx: never) => unknown): Promise<unknown>
-    (options: string, body: never): Promise<unknown>
-  }
+  unsafe: Method
+  begin: Method
 }
 
 /** A Drizzle database of Postgres, whichever driver is under it. */
 export interface DrizzlePg {
-  execute(query: never): PromiseLike<unknown>
-  transaction(body: (tx: never) => Promise<unknown>): Promise<unknown>
+  execute: Method
+  transaction: Method
 }
 
 /** A Prisma client of Postgres. */
 export interface PrismaPg {
-  $queryRawUnsafe(text: string, ...parameters: never[]): PromiseLike<unknown>
-  // biome-ignore lint/suspicious/noExplicitAny: overloaded with a list of queries.
-  $transaction: any
+  $queryRawUnsafe: Method
+  $transaction: Method
 }
 
 /** A Kysely database of Postgres. */
 export interface KyselyPg {
-  executeQuery(query: never): Promise<{ rows: unknown[] }>
-  transaction(): { execute(body: (tx: never) => Promise<unknown>): Promise<unknown> }
+  executeQuery: Method
+  transaction: Method
 }
 
 /** PGlite, the embedded Postgres. */
 export interface PgliteLike {
-  exec(text: string): Promise<unknown>
-  query(text: string, parameters?: never[]): Promise<{ rows: unknown[] }>
-  transaction(body: (tx: never) => Promise<unknown>): Promise<unknown>
+  exec: Method
+  query: Method
+  transaction: Method
 }
 
 /** A client the stores can be built on. */
 export type PostgresDatabase = PgPool | PostgresJs | DrizzlePg | PrismaPg | KyselyPg | PgliteLike
 
 /** What a client hands to the body of its transaction. */
-export type TransactionOf<Db> = Db extends { $transaction: infer Method }
-  ? FirstParameterOf<LastOverloadOf<Method>>
-  : Db extends { begin: (options: string, body: (tx: infer Tx) => unknown) => unknown }
-    ? Tx
-    : Db extends { transaction(): { execute(body: (tx: infer Tx) => Promise<unknown>): unknown } }
-      ? Tx
-      : Db extends { transaction(body: (tx: infer Tx) => Promise<unknown>): unknown }
-        ? Tx
-        : // biome-ignore lint/suspicious/noExplicitAny: the callback's form is of no interest here.
-          Db extends { connect: { (): Promise<infer Tx>; (callback: any): void } }
-          ? Tx
+export type TransactionOf<Db> = Db extends { $transaction: infer Transaction }
+  ? ParameterOf<BodyOf<Transaction>>
+  : Db extends { begin: infer Begin }
+    ? ParameterOf<LastParameterOf<Begin>>
+    : Db extends { transaction(): { execute: infer Execute } }
+      ? ParameterOf<BodyOf<Execute>>
+      : Db extends { transaction: infer Transaction }
+        ? ParameterOf<BodyOf<Transaction>>
+        : // The first overload gives a promise, the last takes a callback.
+          Db extends { connect: { (): Promise<infer Client>; (...args: infer _Rest): unknown } }
+          ? Client
           : never
 
-// biome-ignore lint/suspicious/noExplicitAny: any method.
-type LastOverloadOf<Method> = Method extends (body: infer Body, ...rest: any) => unknown ? Body : never
-// biome-ignore lint/suspicious/noExplicitAny: any body.
-type FirstParameterOf<Body> = Body extends (tx: infer Tx, ...rest: any) => unknown ? Tx : never
+// Of overloads, the last is read: Prisma's takes a body, postgres.js's takes options and a body.
+// biome-ignore lint/suspicious/noExplicitAny: whatever follows the body.
+type BodyOf<Transaction> = Transaction extends (body: infer Body, ...rest: any) => unknown ? Body : never
+// biome-ignore lint/suspicious/noExplicitAny: whatever the options are.
+type LastParameterOf<Begin> = Begin extends (options: any, body: infer Body) => unknown ? Body : never
+// biome-ignore lint/suspicious/noExplicitAny: whatever else the body gets.
+type ParameterOf<Body> = Body extends (tx: infer Tx, ...rest: any) => unknown ? Tx : never
 
 /**
  * The client, as the stores use it.
@@ -86,7 +89,7 @@ type FirstParameterOf<Body> = Body extends (tx: infer Tx, ...rest: any) => unkno
  */
 export function databaseOf(caller: string, client: PostgresDatabase): Database<unknown> {
   // biome-ignore lint/suspicious/noExplicitAny: told apart by what is there.
-  const db = client as any
+  const db: any = client
   if (typeof db?.begin === 'function' && typeof db.unsafe === 'function') return ofPostgresJs(db)
   if (typeof db?.$transaction === 'function') return ofPrisma(db)
   if (typeof db?.executeQuery === 'function') return ofKysely(db)

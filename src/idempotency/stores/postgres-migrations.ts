@@ -45,8 +45,8 @@ CREATE TABLE IF NOT EXISTS ${name} (
   hits bigint NOT NULL,
   -- The last 32 uses, oldest first: at (epoch milliseconds), outcome, traceId.
   uses jsonb NOT NULL,
-  -- What a repeat is answered with, present when completed.
-  result text,
+  -- What a repeat is answered with, present when completed: a text, written as JSON.
+  result json,
   lease interval NOT NULL,
   retention interval NOT NULL,
   lease_ends_at timestamptz NOT NULL,

@@ -51,7 +51,7 @@ owned AS (SELECT r.state FROM ${table} AS r, this WHERE r.key = $1::text AND r.t
 settled AS (
   UPDATE ${table} AS r SET
     state = COALESCE(this.ending, r.state),
-    result = CASE WHEN this.ending = 'completed' THEN $4::text END,
+    result = CASE WHEN this.ending = 'completed' THEN $4::text::json END,
     has_effects = r.has_effects OR $3::text = 'markEffects',
     lease_ends_at = CASE WHEN this.ending IS NULL THEN this.now + r.lease ELSE r.lease_ends_at END,
     expires_at = this.now + r.retention + CASE WHEN this.ending IS NULL THEN r.lease ELSE interval '0' END

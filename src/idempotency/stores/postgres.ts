@@ -205,9 +205,12 @@ function recordsOf({ table: named = DEFAULT_TABLE, now }: CommonOptions): Record
         throw hasSqlState(error, UNDEFINED_TABLE) ? tableMissingError(table, error) : error
       }
     },
-    settle: async (run, verb, token, result) =>
-      (await run(statements.settle, [keyOfToken(token), token, verb, result ?? null, clock()])) ===
-      'accepted',
+    async settle(run, verb, token, result) {
+      // As JSON: a text of Postgres holds no U+0000 and no half of a surrogate pair.
+      const written = result === undefined ? null : JSON.stringify(result)
+      const answer = await run(statements.settle, [keyOfToken(token), token, verb, written, clock()])
+      return answer === 'accepted'
+    },
     async read(run, key) {
       const answer = await run(statements.read, [key, clock()])
       return answer === undefined ? undefined : recordOf(JSON.parse(answer))
