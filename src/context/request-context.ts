@@ -31,8 +31,8 @@ export interface IdempotencyNote {
   outcome: string
   key_hash: string
   hit: boolean
-  /** The payload came before under another key. */
-  suspect?: boolean
+  /** Hash of another key that brought the same payload a moment ago. */
+  suspect_of?: string
   hits?: number
 }
 

@@ -1,6 +1,5 @@
 /** Run once, replay after. One path: identify, claim, show, then run, replay or refuse. */
 import { diag, trace } from '@opentelemetry/api'
-import { logger } from '../logging/index.js'
 import { currentOrigin, type IdempotencyUse, showIdempotencyUse } from '../telemetry/idempotency.js'
 import type { BodyEnd } from './body-end.js'
 import { decodeResult } from './codec.js'
@@ -204,17 +203,6 @@ function showClaim(
     },
     options,
   )
-  if (suspect !== undefined) {
-    const line = {
-      key_hash: use.keyHash,
-      suspect_of: suspect.keyHash,
-      first_trace_id: suspect.origin?.traceId,
-    }
-    logger.info(
-      { idempotency: line, action: use.name },
-      'the same payload came under another idempotency key',
-    )
-  }
 }
 
 function shownOf({ name, keyHash }: GuardedUse, store: AnyStore) {

@@ -78,7 +78,7 @@ export function showIdempotencyUse(span: Span | undefined, use: IdempotencyUse):
       key_hash: use.keyHash,
       hit: use.isHit,
       ...(use.hits === undefined ? {} : { hits: use.hits }),
-      ...(use.suspect === undefined ? {} : { suspect: true }),
+      ...(use.suspect === undefined ? {} : { suspect_of: use.suspect.keyHash }),
     }
   }
   if (use.suspect !== undefined) count(METRIC.idempotencySuspects, { action: use.action ?? 'unknown' })

@@ -46,7 +46,14 @@ const PACKAGE_RULES: { packages: RegExp; parts: readonly string[]; rule: string 
 
 /** Folders of files that stand side by side, one per store or client library, and what these share there. */
 const SIDE_BY_SIDE: Record<string, readonly string[]> = {
-  'src/idempotency/stores': ['redis-client.ts', 'redis-scripts.ts', 'script-store.ts'],
+  'src/idempotency/stores': [
+    'redis-client.ts',
+    'redis-scripts.ts',
+    'script-store.ts',
+    'postgres-client.ts',
+    'postgres-migrations.ts',
+    'postgres-sql.ts',
+  ],
   'src/clients/database': ['sql-comment.ts', 'statement-span.ts'],
   'src/clients/kv': ['command-channel.ts', 'recipe.ts', 'seen-keys.ts', 'key-patterns.ts'],
   'src/clients/http': [],
