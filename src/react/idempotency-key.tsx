@@ -1,0 +1,62 @@
+'use client'
+
+import { useEffect, useId, useLayoutEffect, useRef, useState } from 'react'
+import { keptKey, newKey, slotOf } from './kept-key.js'
+
+/** How the field behaves. */
+export interface IdempotencyKeyProps {
+  /** Name of the field, as `formField` reads it. Default `idempotencyKey`. */
+  name?: string
+  /**
+   * What is submitted, such as a cart's ID: every tab of the browser that submits the same sends the same key.
+   * Default: the form on this visit of the page.
+   */
+  intent?: string
+  /**
+   * True while the last answer leaves it open whether the action ran (`IDEMPOTENCY_BUSY`, `STORE_UNAVAILABLE`):
+   * the next try then sends the same key. Default false.
+   */
+  keep?: boolean
+}
+
+/**
+ * The key of a form, as a hidden field: minted in the browser, so that a page rendered once for many visitors
+ * holds none; the same for every try until the action has answered, also after a reload, an error or the back
+ * button; another one after that. Without JavaScript the field is not sent, and `formField` compares content.
+ *
+ * React resets a form when its action has answered, and not when it threw: that is when the key changes.
+ *
+ * @example
+ * <form action={createOrder}>
+ *   <IdempotencyKey />
+ *   …
+ *   <SubmitButton pendingText="Placing…">Place order</SubmitButton>
+ * </form>
+ */
+export function IdempotencyKey({ name = 'idempotencyKey', intent, keep = false }: IdempotencyKeyProps) {
+  const [key, setKey] = useState<string>()
+  const input = useRef<HTMLInputElement>(null)
+  const isKept = useRef(keep)
+  const form = useId()
+
+  useLayoutEffect(() => {
+    isKept.current = keep
+  }, [keep])
+
+  useEffect(() => {
+    const slot = slotOf(`${form}:${name}`, intent)
+    setKey(keptKey(slot))
+    const element = input.current?.form
+    // The reset comes before the answer's `keep` has reached the ref above.
+    const onReset = () =>
+      queueMicrotask(() => {
+        if (!isKept.current) setKey(newKey(slot))
+      })
+    element?.addEventListener('reset', onReset)
+    return () => element?.removeEventListener('reset', onReset)
+  }, [form, name, intent])
+
+  return (
+    <input ref={input} type="hidden" name={name} value={key ?? ''} disabled={key === undefined} readOnly />
+  )
+}
