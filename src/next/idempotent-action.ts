@@ -100,7 +100,7 @@ export function idempotentAction<Args extends unknown[], Result, Store extends A
               scope: typeof scope === 'function' ? await scope(...args) : scope,
               key: typeof key === 'function' ? await key(...args) : key.read(args),
               keyFrom: typeof key === 'function' ? undefined : key.source,
-              withoutKey: typeof key === 'function' ? 'refuse' : withoutKeyOf(key, args),
+              withoutKey: typeof key === 'function' ? 'refuse' : await withoutKeyOf(key, args),
               payload: payload === undefined ? (formOf(args) ?? args) : await payload(...args),
               thrown: CONTROL_FLOW,
             },
@@ -115,10 +115,16 @@ export function idempotentAction<Args extends unknown[], Result, Store extends A
     )
 }
 
-// Without JavaScript the browser posts React's own fields beside the form's; a script posts none.
-function withoutKeyOf({ withoutScriptMs = 0 }: KeyReader, args: readonly unknown[]) {
-  const isWithoutScript = [...(formOf(args)?.keys() ?? [])].some((name) => name.startsWith('$ACTION_'))
-  return isWithoutScript && withoutScriptMs > 0 ? { windowMs: withoutScriptMs } : 'refuse'
+// A script names the action in a header; a browser without one posts a form, and nothing else.
+async function withoutKeyOf(
+  key: KeyReader,
+  args: readonly unknown[],
+): Promise<'refuse' | { windowMs: number }> {
+  const { withoutScriptMs = 0 } = key
+  const hasKey = formOf(args) === undefined || Boolean(key.read(args))
+  if (hasKey || withoutScriptMs === 0) return 'refuse'
+  const isWithoutScript = (await nextHeaders())('next-action') === null
+  return isWithoutScript ? { windowMs: withoutScriptMs } : 'refuse'
 }
 
 function formOf(args: readonly unknown[]): FormData | undefined {

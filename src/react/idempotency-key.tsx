@@ -1,6 +1,6 @@
 'use client'
 
-import { useEffect, useId, useLayoutEffect, useRef, useState } from 'react'
+import { useEffect, useLayoutEffect, useRef, useState } from 'react'
 import { keptKey, newKey, slotOf } from './kept-key.js'
 
 /** How the field behaves. */
@@ -37,24 +37,24 @@ export function IdempotencyKey({ name = 'idempotencyKey', intent, keep = false }
   const [key, setKey] = useState<string>()
   const input = useRef<HTMLInputElement>(null)
   const isKept = useRef(keep)
-  const form = useId()
 
   useLayoutEffect(() => {
     isKept.current = keep
   }, [keep])
 
   useEffect(() => {
-    const slot = slotOf(`${form}:${name}`, intent)
+    const form = input.current?.form
+    // By its place in the page: an ID of React's is another one when the page is made in the browser.
+    const slot = slotOf(`${form ? [...document.forms].indexOf(form) : -1}:${name}`, intent)
     setKey(keptKey(slot))
-    const element = input.current?.form
     // The reset comes before the answer's `keep` has reached the ref above.
     const onReset = () =>
       queueMicrotask(() => {
         if (!isKept.current) setKey(newKey(slot))
       })
-    element?.addEventListener('reset', onReset)
-    return () => element?.removeEventListener('reset', onReset)
-  }, [form, name, intent])
+    form?.addEventListener('reset', onReset)
+    return () => form?.removeEventListener('reset', onReset)
+  }, [name, intent])
 
   return (
     <input ref={input} type="hidden" name={name} value={key ?? ''} disabled={key === undefined} readOnly />

@@ -125,7 +125,7 @@ describe.skipIf(browser === undefined || postgres === undefined)('a form in a br
     await expect.poll(() => keyOf(page)).not.toBe(key)
     await page.locator('[name=item]').fill(item)
     await page.getByRole('button').click()
-    await expect.poll(orders).toBe(2)
+    await expect.poll(() => orders()).toBe(2)
   })
 
   it('makes one order of a cart that two tabs submit', async () => {
