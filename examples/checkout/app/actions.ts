@@ -25,7 +25,8 @@ export const createOrder = idempotentAction(
   async (run, _state: OrderState, form: FormData): Promise<OrderState> => {
     const order = readOrder(form)
     if (typeof order === 'string') return { status: 'refused', message: order }
-    const orderId = await insertOrder({ ...order, way: 'guarded' })
+    // Commits with the key's record, or not at all.
+    const orderId = await insertOrder({ ...order, way: 'guarded' }, run.tx)
     run.log.info({ order_id: orderId }, 'order placed')
     revalidatePath('/')
     return { status: 'placed', orderId }
@@ -40,6 +41,7 @@ export async function createOrderByHand(_state: OrderState, form: FormData): Pro
   }
   const order = readOrder(form)
   if (typeof order === 'string') return { status: 'refused', message: order }
+  if (!form.has('idempotencyKey')) return { status: 'refused', message: 'This one needs JavaScript.' }
   const key = `idempotency:${form.get('idempotencyKey')}`
   const seen = await client.get(key)
   if (seen !== null) return { status: 'placed', orderId: Number(seen) }

@@ -3,7 +3,7 @@ import { redis } from '../lib/redis'
 import { createOrder, createOrderByHand } from './actions'
 import { OrderForm } from './order-form'
 
-// Reads orders on each request; a page that is built ahead would also share its key among visitors.
+// Reads orders on each request.
 export const dynamic = 'force-dynamic'
 
 export default async function Page() {
@@ -17,7 +17,6 @@ export default async function Page() {
           title="idempotentAction"
           explanation="Send it twice: one order, and the trace says so."
           action={createOrder}
-          noScriptKey={crypto.randomUUID()}
         />
         <OrderForm
           name="by-hand"
@@ -28,7 +27,6 @@ export default async function Page() {
               : 'Get, create, set. A repeat is seen; two at once are not.'
           }
           action={createOrderByHand}
-          noScriptKey={crypto.randomUUID()}
         />
       </div>
       <h2>Orders</h2>

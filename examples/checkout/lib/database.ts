@@ -1,9 +1,11 @@
 /** The orders: in Postgres when `DATABASE_URL` is set, else in an embedded PGlite that forgets at exit. */
+import { PGlite } from '@electric-sql/pglite'
 import { Pool } from 'pg'
 import { instrumentPglite } from 'throughline/clients/pglite'
+import { migrate } from 'throughline/idempotency/postgres'
 
-/** What this app asks of a database; `pg` and PGlite both have it. */
-interface Database {
+/** What this app asks of a database, or of a transaction in it; `pg` and PGlite both have it. */
+export interface Queryable {
   query<Row>(text: string, values?: unknown[]): Promise<{ rows: Row[] }>
 }
 
@@ -14,7 +16,7 @@ export interface Order {
   way: 'guarded' | 'by hand'
 }
 
-const SCHEMA = `CREATE TABLE IF NOT EXISTS orders (
+const ORDERS = `CREATE TABLE IF NOT EXISTS orders (
   id serial PRIMARY KEY,
   item text NOT NULL,
   quantity integer NOT NULL CHECK (quantity > 0),
@@ -23,29 +25,25 @@ const SCHEMA = `CREATE TABLE IF NOT EXISTS orders (
 )`
 
 // Next loads this module once per bundle; the database must be one per process.
-const holder = globalThis as { checkoutDatabase?: Promise<Database> }
+const holder = globalThis as { checkoutDatabase?: Pool | PGlite }
 
-function database(): Promise<Database> {
-  holder.checkoutDatabase ??= connect()
+/** The database; nothing is connected before the first statement. */
+export function database(): Pool | PGlite {
+  holder.checkoutDatabase ??= process.env.DATABASE_URL
+    ? new Pool({ connectionString: process.env.DATABASE_URL })
+    : instrumentPglite(new PGlite())
   return holder.checkoutDatabase
 }
 
-async function connect(): Promise<Database> {
-  const url = process.env.DATABASE_URL
-  if (url) {
-    const pool = new Pool({ connectionString: url })
-    await pool.query(SCHEMA)
-    return pool as Database
-  }
-  const { PGlite } = await import('@electric-sql/pglite')
-  const pglite = new PGlite()
-  await pglite.exec(SCHEMA)
-  return instrumentPglite(pglite) as unknown as Database
+/** Makes the tables: the app's own, and the one for idempotency records. */
+export async function prepareDatabase(): Promise<void> {
+  await queryable().query(ORDERS)
+  await migrate(database())
 }
 
-/** Writes an order and returns its number. */
-export async function insertOrder(order: Omit<Order, 'id'>): Promise<number> {
-  const { rows } = await (await database()).query<{ id: number }>(
+/** Writes an order, in a transaction or on its own, and returns its number. */
+export async function insertOrder(order: Omit<Order, 'id'>, tx: Queryable = queryable()): Promise<number> {
+  const { rows } = await tx.query<{ id: number }>(
     'INSERT INTO orders (item, quantity, way) VALUES ($1, $2, $3) RETURNING id',
     [order.item, order.quantity, order.way],
   )
@@ -56,8 +54,12 @@ export async function insertOrder(order: Omit<Order, 'id'>): Promise<number> {
 
 /** The newest orders first. */
 export async function latestOrders(): Promise<Order[]> {
-  const { rows } = await (await database()).query<Order>(
+  const { rows } = await queryable().query<Order>(
     'SELECT id, item, quantity, way FROM orders ORDER BY id DESC LIMIT 20',
   )
   return rows
+}
+
+function queryable(): Queryable {
+  return database() as Queryable
 }

@@ -1,10 +1,16 @@
-import type { IdempotencyStore } from 'throughline/idempotency'
-import { memoryStore } from 'throughline/idempotency/memory'
+import type { TransactionalStore } from 'throughline/idempotency'
+import { hybridStore } from 'throughline/idempotency/hybrid'
+import { postgresStore } from 'throughline/idempotency/postgres'
 import { redisStore } from 'throughline/idempotency/redis'
+import { database, type Queryable } from './database'
 import { redis } from './redis'
 
-/** Where idempotency records live: Redis when there is one, else this process's memory. */
-export function idempotencyStore(): IdempotencyStore {
+/**
+ * Where idempotency records live: beside the orders, in one transaction with them. A Redis in front answers
+ * repeats without a connection to the database; should it lose its records, the database still knows.
+ */
+export function idempotencyStore(): TransactionalStore<Queryable> {
+  const receipts = postgresStore(database()) as TransactionalStore<Queryable>
   const client = redis()
-  return client === undefined ? memoryStore() : redisStore(client, { onUnknown: 'retain' })
+  return client === undefined ? receipts : hybridStore(redisStore(client, { onUnknown: 'rerun' }), receipts)
 }
