@@ -11,18 +11,22 @@ import { requireOrSkip } from './required.ts'
 export interface RedisServer {
   url: string
   stop(): Promise<void>
-  /** Stops it, and starts it empty on the same port. Absent for a server that is not ours. */
+  /** Stops it, and starts it on the same port: empty, unless it is durable. Absent for a server that is not ours. */
   restart?(): Promise<void>
 }
 
 /** A server, or undefined when there is none: the reason has been printed, skip then. */
 export async function startRedis({
   isClusterNode = false,
+  isDurable = false,
 }: {
   /** Start a node of a cluster, which `REDIS_URL` does not stand for. */
   isClusterNode?: boolean
+  /** Write every command to disk before it is answered. */
+  isDurable?: boolean
 } = {}): Promise<RedisServer | undefined> {
-  if (process.env.REDIS_URL && !isClusterNode) return { url: process.env.REDIS_URL, stop: async () => {} }
+  if (process.env.REDIS_URL && !isClusterNode && !isDurable)
+    return { url: process.env.REDIS_URL, stop: async () => {} }
   const binary = findOnPath('redis-server') ?? findOnPath('valkey-server')
   if (binary === undefined) {
     requireOrSkip('redis', 'apt-get install redis-server')
@@ -30,7 +34,7 @@ export async function startRedis({
   }
   const directory = mkdtempSync(join(tmpdir(), 'throughline-redis-'))
   const port = await freePort()
-  let server = await launch(binary, port, directory, isClusterNode)
+  let server = await launch(binary, port, directory, { isClusterNode, isDurable })
   return {
     url: `redis://127.0.0.1:${port}`,
     async stop() {
@@ -39,7 +43,7 @@ export async function startRedis({
     },
     async restart() {
       await end(server)
-      server = await launch(binary, port, directory, isClusterNode)
+      server = await launch(binary, port, directory, { isClusterNode, isDurable })
     },
   }
 }
@@ -48,7 +52,7 @@ async function launch(
   binary: string,
   port: number,
   directory: string,
-  isClusterNode: boolean,
+  { isClusterNode, isDurable }: { isClusterNode: boolean; isDurable: boolean },
 ): Promise<ChildProcess> {
   const args = [
     '--port',
@@ -60,7 +64,9 @@ async function launch(
     '--save',
     '',
     '--appendonly',
-    'no',
+    isDurable ? 'yes' : 'no',
+    '--appendfsync',
+    'always',
     ...(isClusterNode ? ['--cluster-enabled', 'yes', '--cluster-port', String(await freePort())] : []),
   ]
   const server = spawn(binary, args, { stdio: ['ignore', 'pipe', 'inherit'] })
