@@ -1,6 +1,5 @@
 /** How long things last: the options of a run in milliseconds, checked, and warned about where they fall short. */
 import { processWide } from '../context/index.js'
-import { logger } from '../logging/index.js'
 import type { RunOnceOptions } from './run.js'
 
 const DEFAULT_LEASE_MS = 30_000
@@ -57,7 +56,8 @@ function platformLimitMs(): number {
 function warnOnce(warning: string): void {
   if (warned.has(warning)) return
   warned.add(warning)
-  logger.warn(`throughline: ${warning}`)
+  // The logger is loaded for a warning alone: most processes give none.
+  import('../logging/index.js').then(({ logger }) => logger.warn(`throughline: ${warning}`)).catch(() => {})
 }
 
 /** @throws {TypeError} */

@@ -81,8 +81,10 @@ export function formField(field: string, { withoutScriptMs = 60_000 }: FormField
  */
 export function idempotentAction<Args extends unknown[], Result, Store extends AnyStore = IdempotencyStore>(
   name: string,
-  // The body alone says what the arguments are: `scope: () => userId` would say that there are none.
-  options: IdempotentActionOptions<NoInfer<Args>, NoInfer<Result>, Store>,
+  // The body alone says what the arguments are. A function of the options that did would keep it from that:
+  // `scope: () => userId` would say that there are none.
+  // biome-ignore lint/suspicious/noExplicitAny: see above.
+  options: IdempotentActionOptions<any, NoInfer<Result>, Store>,
   body: (run: ActionRun<NoInfer<Store>>, ...args: Args) => Promise<Result>,
 ): (...args: Args) => Promise<Result> {
   assertName(name)

@@ -316,7 +316,7 @@ function setUp<Args extends unknown[] = [FormData]>(
   const createOrder = idempotentAction<Args, unknown>(
     name,
     { store: memoryStore({ name: randomUUID() }), scope: 'ada', key: formField('key'), ...options },
-    (run, ...args) => {
+    (run, ...args: Args) => {
       runs += 1
       return body(run, ...args)
     },

@@ -60,7 +60,10 @@ describe('the paths of the package', () => {
     const built = readdirSync(join(REPOSITORY, 'dist'), { recursive: true, encoding: 'utf8' })
     const orphans = built
       .filter((file) => file.endsWith('.js'))
-      .filter((file) => !existsSync(join(REPOSITORY, file.replace(/\.js$/, '.ts'))))
+      .filter(
+        (file) =>
+          !['.ts', '.tsx'].some((ending) => existsSync(join(REPOSITORY, file.replace(/\.js$/, ending)))),
+      )
     expect(orphans).toEqual([])
   })
 })
@@ -99,8 +102,17 @@ describe('the names behind the paths', () => {
           "identityOf",
           "runOnce",
         ],
+        "./idempotency/hybrid": [
+          "hybridStore",
+        ],
         "./idempotency/memory": [
           "memoryStore",
+        ],
+        "./idempotency/postgres": [
+          "DEFAULT_TABLE",
+          "migrate",
+          "migrationsOf",
+          "postgresStore",
         ],
         "./idempotency/redis": [
           "redisStore",
@@ -126,6 +138,11 @@ describe('the names behind the paths', () => {
           "idempotentAction",
           "idempotentRoute",
           "withCorrelation",
+        ],
+        "./react": [
+          "IdempotencyKey",
+          "SubmitButton",
+          "useIdempotentAction",
         ],
       }
     `)
