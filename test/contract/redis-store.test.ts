@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import type { IdempotencyStore } from '../../src/idempotency/contract.ts'
 import { runOnce } from '../../src/idempotency/run-once.ts'
 import { memoryStore } from '../../src/idempotency/stores/memory.ts'
@@ -34,21 +34,34 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
 ])('%s', (name, client) => {
   describeStore(name, (now) => redisStore(client, { onUnknown: 'retain', prefix: prefix(), now }))
 
-  it('takes one round trip for a claim, and one for each verb', async () => {
-    const counted = countCalls(client)
-    const store = redisStore(counted.client, { onUnknown: 'retain', prefix: prefix() })
-    await store.claim(use)
-    counted.calls.length = 0
+  it('takes one command for a claim, for each verb, and for a replay, as the server counts', async () => {
+    const keys = prefix()
+    const store = redisStore(client, { onUnknown: 'retain', prefix: keys })
+    // Loads the scripts.
+    await store.complete(tokenOf(await store.claim(use)), 'result')
+    const monitored = await monitor(keys)
 
-    const token = tokenOf(await store.claim({ ...use, key: 'another' }))
-    expect(counted.calls.splice(0)).toHaveLength(1)
+    const another = { ...use, key: 'another' }
+    const token = tokenOf(await store.claim(another))
+    expect(await monitored()).toEqual(['evalsha'])
     await store.markEffects(token)
     await store.renew(token)
-    expect(counted.calls.splice(0)).toHaveLength(2)
+    expect(await monitored()).toEqual(['evalsha', 'evalsha'])
     await store.complete(token, 'result')
-    expect(counted.calls.splice(0)).toHaveLength(1)
-    expect((await store.claim({ ...use, key: 'another' })).outcome).toBe('replay')
-    expect(counted.calls.splice(0)).toHaveLength(1)
+    expect(await monitored()).toEqual(['evalsha'])
+    expect((await store.claim(another)).outcome).toBe('replay')
+    expect(await monitored()).toEqual(['evalsha'])
+  })
+
+  it('takes two commands for a whole run, and one for its replay', async () => {
+    const keys = prefix()
+    const store = redisStore(client, { onUnknown: 'retain', prefix: keys })
+    const options = { name: 'createOrder', scope: 'ann', key: randomUUID(), payload: {} }
+    const monitored = await monitor(keys)
+    await runOnce(store, options, () => 'done')
+    expect(await monitored()).toHaveLength(2)
+    expect(await runOnce(store, options, () => 'again')).toBe('done')
+    expect(await monitored()).toHaveLength(1)
   })
 
   it('loads its scripts again when the server has lost them', async () => {
@@ -143,20 +156,25 @@ describe('redisStore', () => {
   })
 })
 
-/** The client, noting each method that is called on it. */
-function countCalls(client: RedisClient): { client: RedisClient; calls: string[] } {
-  const calls: string[] = []
-  const counting = new Proxy(client, {
-    get(target, name) {
-      const value: unknown = Reflect.get(target, name)
-      if (typeof value !== 'function') return value
-      return (...args: unknown[]) => {
-        calls.push(String(name))
-        return Reflect.apply(value, target, args)
-      }
-    },
+/** MONITOR: gives the commands that clients sent for the keys since it was last asked. */
+async function monitor(keys: string): Promise<() => Promise<string[]>> {
+  const watcher = await new Redis(url).monitor()
+  onTestFinished(() => watcher.disconnect())
+  const commands: string[] = []
+  const marks = new Set<string>()
+  watcher.on('monitor', (_time: string, args: string[], source: string) => {
+    if (args[0]?.toLowerCase() === 'echo') marks.add(args[1] ?? '')
+    // A script's own commands are the server's.
+    else if (source !== 'lua' && args.some((arg) => arg.startsWith(keys)))
+      commands.push(args[0]?.toLowerCase() ?? '')
   })
-  return { client: counting, calls }
+  return async () => {
+    // What was sent before the mark is told before it.
+    const mark = randomUUID()
+    await ioredis.echo(mark)
+    await vi.waitFor(() => expect(marks.has(mark)).toBe(true), { interval: 1 })
+    return commands.splice(0)
+  }
 }
 
 /** The client as it is after a reconnect: what was not answered is sent again. */
