@@ -6,7 +6,12 @@ export default defineConfig({
       {
         test: {
           name: 'contract',
-          include: ['test/contract/**/*.test.ts', 'test/crash/**/*.test.ts', 'test/package/**/*.test.ts'],
+          include: [
+            'test/contract/**/*.test.ts',
+            'test/crash/**/*.test.ts',
+            'test/package/**/*.test.ts',
+            'test/types/**/*.test.ts',
+          ],
           testTimeout: 30_000,
         },
       },

@@ -214,6 +214,25 @@ describe.skipIf(server === undefined)('postgresStore', () => {
     expect(timeout).toBe('0')
   })
 
+  it('replays to those who waited under a stricter isolation, too', async () => {
+    const strict = new pg.Pool({
+      connectionString: url,
+      options: '-c default_transaction_isolation=serializable',
+    })
+    const store = () => postgresStore(strict, { table })
+    const table = await freshTable(pool)
+    const options = { ...use(), inFlight: { waitMs: 10_000 } }
+    let runs = 0
+    const order = async ({ tx }: { tx: pg.PoolClient }) => {
+      await tx.query('SELECT pg_sleep(0.05)')
+      runs += 1
+      return runs
+    }
+    const results = await Promise.all(Array.from({ length: 8 }, () => runOnce(store(), options, order)))
+    expect(results).toEqual(Array(8).fill(1))
+    await strict.end()
+  })
+
   it('takes four statements beside those of the body, and one for a claim apart', async () => {
     const table = await freshTable(pool)
     const since = () => (server?.log() ?? '').length

@@ -14,6 +14,8 @@ import {
   type IdempotencyRecord,
   type IdempotencyStore,
   isOwned,
+  type OwnedClaim,
+  type Transacted,
   type TransactionalStore,
 } from '../contract.js'
 import { type GuaranteeOf, guaranteeOf, type OnUnknown, onUnknownOf } from '../on-unknown.js'
@@ -57,9 +59,13 @@ export interface PostgresLeaseOptions<Choice extends OnUnknown = OnUnknown> exte
   onUnknown: Choice
 }
 
-/** SQLSTATE of a lock that was not to be had in time, and of a table that is not there. */
+/** What SQLSTATE says of a claim (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
 const LOCK_NOT_AVAILABLE = '55P03'
+const SERIALIZATION_FAILURE = '40001'
 const UNDEFINED_TABLE = '42P01'
+
+/** Claims that lost to one that committed meanwhile, under `repeatable read` or stricter: the next sees it. */
+const CLAIM_RETRIES = 10
 
 /** Long enough for a replay to count its hit before another, short against any run. */
 const REFUSE_AFTER_MS = 50
@@ -104,30 +110,42 @@ function transactionStore(
   records: Records,
   besideClaim: () => void,
 ): TransactionalStore<unknown> {
+  async function attempt<T>(
+    request: ClaimRequest,
+    waitMs: number | undefined,
+    body: (claim: OwnedClaim, tx: unknown) => Promise<{ value: T; result: string }>,
+    retriesLeft: number,
+  ): Promise<Transacted<T>> {
+    // Set while nothing has run: another holds the key, or another changed it under a stricter isolation.
+    let whyNotClaimed: unknown
+    try {
+      return await database.transaction(async (tx, run) => {
+        let claim: Claim
+        try {
+          claim = await records.claim(run, request, 'retain', waitMs ?? REFUSE_AFTER_MS)
+        } catch (error) {
+          whyNotClaimed = error
+          throw error
+        }
+        if (!isOwned(claim)) return { isRun: false, claim }
+        const { value, result } = await body(claim, tx)
+        if (!(await records.settle(run, 'complete', claim.token, result))) throw outlivedError()
+        return { isRun: true, value }
+      }, request.leaseMs)
+    } catch (error) {
+      if (hasSqlState(whyNotClaimed, LOCK_NOT_AVAILABLE)) return { isRun: false, claim: { outcome: 'busy' } }
+      if (hasSqlState(whyNotClaimed, SERIALIZATION_FAILURE) && retriesLeft > 0) {
+        return attempt(request, waitMs, body, retriesLeft - 1)
+      }
+      throw error
+    }
+  }
   return {
     name: 'postgres',
     guarantee: 'exactly-once-tx',
-    async transact(request, waitMs, body) {
+    transact(request, waitMs, body) {
       besideClaim()
-      let isHeld = false
-      try {
-        return await database.transaction(async (tx, run) => {
-          let claim: Claim
-          try {
-            claim = await records.claim(run, request, 'retain', waitMs ?? REFUSE_AFTER_MS)
-          } catch (error) {
-            isHeld = hasSqlState(error, LOCK_NOT_AVAILABLE)
-            throw error
-          }
-          if (!isOwned(claim)) return { isRun: false, claim }
-          const { value, result } = await body(claim, tx)
-          if (!(await records.settle(run, 'complete', claim.token, result))) throw outlivedError()
-          return { isRun: true, value }
-        }, request.leaseMs)
-      } catch (error) {
-        if (isHeld) return { isRun: false, claim: { outcome: 'busy' } }
-        throw error
-      }
+      return attempt(request, waitMs, body, CLAIM_RETRIES)
     },
     read: (key) => records.read(database.run, key),
   }
