@@ -126,18 +126,25 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
     expect(orders).toEqual(Array(50).fill({ order: 1, at: new Date(0) }))
   })
 
-  it('does what the pure machine does, whatever is done to it', async () => {
-    await fc.assert(
-      fc.asyncProperty(someCommands, async (commands) => {
-        const log = await runCommands(
-          (now) => redisStore(client, { onUnknown: 'retain', prefix: prefix(), now }),
-          commands,
-        )
-        expect(log).toEqual(await runCommands((now) => memoryStore({ name: randomUUID(), now }), commands))
-      }),
-      { numRuns: 100 },
-    )
-  })
+  it.each(['retain', 'rerun'] as const)(
+    'does what the pure machine does, whatever is done to it: %s',
+    async (onUnknown) => {
+      await fc.assert(
+        fc.asyncProperty(someCommands, async (commands) => {
+          const log = await runCommands(
+            (now) => redisStore(client, { onUnknown, prefix: prefix(), now }),
+            commands,
+          )
+          const expected = await runCommands(
+            (now) => memoryStore({ name: randomUUID(), onUnknown, now }),
+            commands,
+          )
+          expect(log).toEqual(expected)
+        }),
+        { numRuns: 100 },
+      )
+    },
+  )
 })
 
 describe('redisStore', () => {
