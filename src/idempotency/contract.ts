@@ -164,8 +164,8 @@ export interface IdempotencyRecord {
   result?: string | undefined
   leaseMs: number
   retentionMs: number
-  /** End of the lease, in epoch milliseconds. */
+  /** End of the lease, or of the run once it has ended, in epoch milliseconds. */
   leaseEndsAt: number
-  /** From here on the record counts as absent, in epoch milliseconds. */
+  /** From here on the record counts as absent, in epoch milliseconds: `leaseEndsAt` and the retention. */
   expiresAt: number
 }

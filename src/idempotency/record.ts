@@ -61,7 +61,8 @@ export function settle(
   if (found === undefined || isExpired(found, nowMs) || found.token !== token) return undefined
   const isClaimed = found.state === 'claimed'
   const leaseEndsAt = nowMs + found.leaseMs
-  const kept = { ...found, expiresAt: nowMs + found.retentionMs }
+  // The lease ends with its run.
+  const kept = { ...found, leaseEndsAt: nowMs, expiresAt: nowMs + found.retentionMs }
   switch (verb.verb) {
     case 'renew':
     case 'markEffects': {

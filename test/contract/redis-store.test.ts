@@ -91,7 +91,10 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
       interval: 10,
       timeout: 5_000,
     })
-    expect(await ioredis.keys(`${keys}*`)).toEqual([])
+    await vi.waitFor(async () => expect(await ioredis.keys(`${keys}*`)).toEqual([]), {
+      interval: 10,
+      timeout: 5_000,
+    })
   })
 
   it('answers a claim that the client sends twice as the first time', async () => {

@@ -64,7 +64,7 @@ describe.skipIf(bridge === undefined).each<[string, UpstashClient]>([
     const token = tokenOf(await store.claim(use))
     const ioredis = new Ioredis(server?.url ?? '')
     await ioredis.del(`${keys}{${use.key}}`)
-    await ioredis.set(`${keys}{${use.key}}`, 'not a hash')
+    await ioredis.lpush(`${keys}{${use.key}}`, 'not a text')
     ioredis.disconnect()
     const error = await store.complete(token, 'a secret result').catch((thrown: unknown) => thrown)
     expect(String(error)).toMatch(/WRONGTYPE/)

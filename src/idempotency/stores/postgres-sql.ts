@@ -53,7 +53,7 @@ settled AS (
     state = COALESCE(this.ending, r.state),
     result = CASE WHEN this.ending = 'completed' THEN $4::text::json END,
     has_effects = r.has_effects OR $3::text = 'markEffects',
-    lease_ends_at = CASE WHEN this.ending IS NULL THEN this.now + r.lease ELSE r.lease_ends_at END,
+    lease_ends_at = this.now + CASE WHEN this.ending IS NULL THEN r.lease ELSE interval '0' END,
     expires_at = this.now + r.retention + CASE WHEN this.ending IS NULL THEN r.lease ELSE interval '0' END
   FROM this
   WHERE r.key = $1::text AND r.token = $2::text AND r.state = 'claimed' AND r.expires_at > this.now

@@ -7,14 +7,12 @@ import type { ScriptCalls } from './script-store.js'
 export interface IoredisLike {
   evalsha(sha1: string, keyCount: number, ...keysAndArguments: string[]): Promise<unknown>
   eval(script: string, keyCount: number, ...keysAndArguments: string[]): Promise<unknown>
-  hgetall(key: string): Promise<unknown>
 }
 
 /** node-redis ≥4, standalone, pool or cluster: the methods called. */
 export interface NodeRedisLike {
   evalSha(sha1: string, options: ScriptArguments): Promise<unknown>
   eval(script: string, options: ScriptArguments): Promise<unknown>
-  hGetAll(key: string): Promise<unknown>
 }
 
 interface ScriptArguments {
@@ -39,26 +37,20 @@ export function redisCallsOf(client: RedisClient): ScriptCalls {
 
 function ioredisCalls(client: IoredisLike): ScriptCalls {
   return {
-    run: ({ sha1, text }, key, args) =>
+    run: ({ sha1, text }, keys, args) =>
       orLoading(
-        () => client.evalsha(sha1, 1, key, ...args),
-        () => client.eval(text, 1, key, ...args),
+        () => client.evalsha(sha1, keys.length, ...keys, ...args),
+        () => client.eval(text, keys.length, ...keys, ...args),
       ),
-    readHash: async (key) => texts(await client.hgetall(key)),
   }
 }
 
 function nodeRedisCalls(client: NodeRedisLike): ScriptCalls {
   return {
-    run: ({ sha1, text }, key, args) =>
+    run: ({ sha1, text }, keys, args) =>
       orLoading(
-        () => client.evalSha(sha1, { keys: [key], arguments: args }),
-        () => client.eval(text, { keys: [key], arguments: args }),
+        () => client.evalSha(sha1, { keys, arguments: args }),
+        () => client.eval(text, { keys, arguments: args }),
       ),
-    readHash: async (key) => texts(await client.hGetAll(key)),
   }
-}
-
-function texts(hash: unknown): Record<string, string> {
-  return Object.fromEntries(Object.entries(hash ?? {}).map(([field, value]) => [field, String(value)]))
 }

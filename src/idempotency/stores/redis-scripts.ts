@@ -1,11 +1,14 @@
 /**
- * The Redis store's two Lua scripts: the machine of `record.ts`, run inside the server. Stock Redis 7 and
- * Valkey.
+ * The Lua of the Redis and Upstash stores: the machine of `record.ts`, run inside the server. Stock Redis 6 and
+ * later, Valkey, Upstash.
  *
- * A record is one hash. The lease is a field of it, compared with the server's clock, and not a key with PX
- * of its own: a record of one key is in one slot of a cluster, is evicted or lost in a failover as a whole
- * (a lost lease key alone would let a second run in), and a renewal writes one place. PX remains on the hash,
- * so that retention costs no sweep. The timeline is a ring of fields, `use:0` to `use:31`.
+ * A record is one string: a head of fields that end in `|`, and the result. One value is read and written at
+ * once (a hash of as many fields cost the server twice the time), is evicted or lost in a failover as a whole,
+ * and is in one slot of a cluster. The lease is a field of it, compared with the server's clock, and not a key
+ * with PX of its own, which could be lost alone and let a second run in. PX remains on the whole, so that
+ * retention costs no sweep.
+ *
+ * Uses after the first are a list beside it, in the same slot: it is history, and losing it costs no promise.
  */
 import { createHash } from 'node:crypto'
 import { TIMELINE_LENGTH } from '../contract.js'
@@ -16,58 +19,57 @@ export interface Script {
   sha1: string
 }
 
-const CLOCK = `
--- Epoch milliseconds by the server's clock, which all callers share; a test may hand in its own.
-local function clock(given)
-  if given ~= '' then return tonumber(given) end
-  local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-end
+const COMMON = `
+local call, match, sub = redis.call, string.match, string.sub
 
--- Lua would write a large number as 1.7e+12.
-local function text(number)
-  return string.format('%.0f', number)
+-- Epoch milliseconds by the server's clock, which all callers share; a test may hand in its own. Numbers of up
+-- to 14 digits are written in full.
+local function clock(given)
+  if given then return tonumber(given) end
+  local time = call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 `
 
+/**
+ * KEYS: record, uses. ARGV: token, fingerprint and origin (four texts, each ended by `|`), lease, retention, both
+ * together, `use` or `repeat`, `retain` or `rerun`, and a test's clock.
+ *
+ * Answers a first use by its time alone; any other by outcome, fence, hits, first use, this use, origin, result.
+ */
 export const CLAIM: Script = script(`
-local record = KEYS[1]
-local token, fingerprint = ARGV[1], ARGV[2]
-local lease, retention = tonumber(ARGV[3]), tonumber(ARGV[4])
-local origin = { trace = ARGV[5], span = ARGV[6], correlation = ARGV[7] }
-local isRepeat, now = ARGV[8] == '1', clock(ARGV[9])
-local undecided = ARGV[10] == 'rerun' and 'takeover' or 'unknown'
+local record, uses, token, intent, lease, retention = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local now = clock(ARGV[8])
 
-local found = redis.call('HMGET', record, 'state', 'token', 'fingerprint', 'fence', 'hits', 'uses',
-  'hasEffects', 'leaseEndsAt', 'expiresAt', 'firstUsedAt', 'originTrace', 'originSpan', 'originCorrelation')
-local state, owner, payload, fence, hits, uses = found[1], found[2], found[3], found[4], found[5], found[6]
-local hasEffects, leaseEndsAt, expiresAt, firstUsedAt = found[7] == '1', found[8], found[9], found[10]
-local isFirst = not state or tonumber(expiresAt) <= now
-
--- Every change goes out in one HSET.
-local changes = {}
-local function set(field, value)
-  changes[#changes + 1] = field
-  changes[#changes + 1] = value
-end
-
-if isFirst then
+local found = call('GET', record)
+local state, owner, fence, hasEffects, keeps, ends, firstUsedAt, payload, origin, at
+if found then
+  state, owner, fence, hasEffects, keeps, ends, firstUsedAt, payload, origin, at = match(found,
+    '^(%a+)|([^|]*)|(%d+)|(%d)|%d+|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*|[^|]*|[^|]*|)()')
   -- An expired record that Redis has not removed yet: nothing of it may stay.
-  if state then redis.call('DEL', record) end
-  state, fence, hits, uses, firstUsedAt = 'absent', 0, 0, 0, text(now)
-  set('firstUsedAt', firstUsedAt)
-  set('originTrace', origin.trace)
-  set('originSpan', origin.span)
-  set('originCorrelation', origin.correlation)
-else
-  origin = { trace = found[11], span = found[12], correlation = found[13] }
+  if ends + keeps <= now then found = false end
+end
+if not found then
+  call('SET', record, 'claimed|' .. token .. '|1|0|' .. lease .. '|' .. retention .. '|' .. now + lease .. '|' ..
+    now .. '|' .. intent, 'PX', ARGV[5])
+  return now .. ''
 end
 
+local hits = 0
+local last = call('LINDEX', uses, -1)
+if last then
+  local life, count = match(last, '^(%d+)|(%d+)')
+  -- Uses of an earlier record of the key may outlive it.
+  if life == firstUsedAt then hits = tonumber(count) else call('DEL', uses) end
+end
+
+local fingerprint, trace = match(intent, '^([^|]*)|([^|]*)')
+local isRepeat, undecided = ARGV[6] == 'repeat', ARGV[7] == 'rerun' and 'takeover' or 'unknown'
 local outcome
 if state == 'claimed' and owner == token then
   -- The client sent this very claim twice: answer as the first time.
-  return { 'won', token, fence, hits, firstUsedAt, text(now), origin.trace, origin.span, origin.correlation, '' }
-elseif state == 'absent' or state == 'aborted' then
+  return { 'won', fence, hits .. '', firstUsedAt, now .. '', origin, '' }
+elseif state == 'aborted' then
   outcome = 'won'
 elseif payload ~= fingerprint then
   outcome = 'mismatch'
@@ -75,71 +77,66 @@ elseif state == 'completed' then
   outcome = 'replay'
 elseif state == 'unknown' then
   outcome = undecided
-elseif now < tonumber(leaseEndsAt) then
+elseif now < tonumber(ends) then
   outcome = 'busy'
-elseif hasEffects then
+elseif hasEffects == '1' then
   outcome = undecided
 else
   outcome = 'takeover'
 end
 
-if not isFirst and not isRepeat then hits = hits + 1 end
+if not isRepeat then hits = hits + 1 end
 if not (isRepeat and outcome == 'busy') then
-  set('hits', text(hits))
-  set('uses', text(uses + 1))
-  set('use:' .. text(uses % ${TIMELINE_LENGTH}), text(now) .. '|' .. outcome .. '|' .. ARGV[5])
+  local length = call('RPUSH', uses, firstUsedAt .. '|' .. hits .. '|' .. now .. '|' .. outcome .. '|' .. trace)
+  if length == 1 then call('PEXPIRE', uses, lease + 2 * retention) end
+  if length >= ${2 * TIMELINE_LENGTH} then call('LTRIM', uses, -${TIMELINE_LENGTH}, -1) end
 end
 if outcome == 'won' or outcome == 'takeover' then
-  fence = fence + 1
-  set('state', 'claimed')
-  set('token', token)
-  set('fingerprint', fingerprint)
-  set('fence', text(fence))
-  set('hasEffects', '0')
-  set('leaseMs', text(lease))
-  set('retentionMs', text(retention))
-  set('leaseEndsAt', text(now + lease))
-  set('expiresAt', text(now + lease + retention))
+  fence = fence + 1 .. ''
+  call('SET', record, 'claimed|' .. token .. '|' .. fence .. '|0|' .. lease .. '|' .. retention .. '|' ..
+    now + lease .. '|' .. firstUsedAt .. '|' .. fingerprint .. '|' .. origin, 'PX', ARGV[5])
 end
-if #changes > 0 then redis.call('HSET', record, unpack(changes)) end
-if outcome == 'won' or outcome == 'takeover' then redis.call('PEXPIRE', record, text(lease + retention)) end
-
--- The result may be large: it is read for a replay alone.
-local result = outcome == 'replay' and redis.call('HGET', record, 'result') or ''
-return { outcome, token, text(fence), text(hits), firstUsedAt, text(now),
-  origin.trace, origin.span, origin.correlation, result }
+return { outcome, fence, hits .. '', firstUsedAt, now .. '', origin, outcome == 'replay' and sub(found, at) or '' }
 `)
 
+/** KEYS: record. ARGV: verb, token, result, and a test's clock. Answers 1, or 0 when it is refused. */
 export const SETTLE: Script = script(`
-local record = KEYS[1]
-local verb, token, result, now = ARGV[1], ARGV[2], ARGV[3], clock(ARGV[4])
-local found = redis.call('HMGET', record, 'token', 'state', 'expiresAt', 'leaseMs', 'retentionMs')
-local owner, state, lease, retention = found[1], found[2], tonumber(found[4]), tonumber(found[5])
-
+local record, verb, token, result = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local found = call('GET', record)
+if not found then return 0 end
+local state, owner, fence, hasEffects, lease, retention, ends, at = match(found,
+  '^(%a+)|([^|]*)|(%d+)|(%d)|(%d+)|(%d+)|(%d+)|()')
+local now = clock(ARGV[4])
 -- Refused: another run owns the record, or it is gone.
-if owner ~= token or tonumber(found[3]) <= now then return 0 end
+if owner ~= token or ends + retention <= now then return 0 end
 
-local ends = { complete = 'completed', abort = 'aborted', markUnknown = 'unknown' }
-if state ~= 'claimed' then
-  -- The client sent this very verb twice: answer as the first time.
-  return state == ends[verb] and 1 or 0
-end
+local ending = verb == 'complete' and 'completed' or verb == 'abort' and 'aborted' or verb == 'markUnknown' and 'unknown'
+-- The client sent this very verb twice: answer as the first time.
+if state ~= 'claimed' then return state == ending and 1 or 0 end
 
 local lives = retention
-if ends[verb] then
-  redis.call('HSET', record, 'state', ends[verb], 'expiresAt', text(now + lives))
-  if verb == 'complete' then redis.call('HSET', record, 'result', result) end
+if ending then
+  ends = now
 else
-  lives = lease + retention
-  redis.call('HSET', record, 'leaseEndsAt', text(now + lease), 'expiresAt', text(now + lives))
-  if verb == 'markEffects' then redis.call('HSET', record, 'hasEffects', '1') end
+  ending, ends, lives = state, now + lease, lease + retention
+  if verb == 'markEffects' then hasEffects = '1' end
 end
-redis.call('PEXPIRE', record, text(lives))
+call('SET', record, ending .. '|' .. token .. '|' .. fence .. '|' .. hasEffects .. '|' .. lease .. '|' .. retention ..
+  '|' .. ends .. '|' .. sub(found, at) .. result, 'PX', lives)
 return 1
 `)
 
+/** KEYS: record, uses. Answers the record, or nothing, and then the uses. */
+export const READ: Script = scriptOf(`
+local found = redis.call('GET', KEYS[1])
+if not found then return {} end
+local answer = redis.call('LRANGE', KEYS[2], -${TIMELINE_LENGTH}, -1)
+table.insert(answer, 1, found)
+return answer
+`)
+
 function script(body: string): Script {
-  return scriptOf(CLOCK + body)
+  return scriptOf(COMMON + body)
 }
 
 /** Names a script as Redis does. */

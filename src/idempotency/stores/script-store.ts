@@ -1,10 +1,8 @@
-/**
- * Records kept by the two Lua scripts of `redis-scripts.ts`, whichever client carries them. One record is one
- * hash, so a claim and each verb are one command.
- */
+/** Records kept by the Lua scripts of `redis-scripts.ts`, whichever client carries them: one command for each method. */
 import type { IdempotencyOutcome } from '../../telemetry/idempotency.js'
 import {
   type Claim,
+  type ClaimRequest,
   type ClaimToken,
   type IdempotencyRecord,
   type IdempotencyStore,
@@ -13,14 +11,12 @@ import {
 } from '../contract.js'
 import { type GuaranteeOf, guaranteeOf, type OnUnknown, onUnknownOf } from '../on-unknown.js'
 import { createToken, keyOfToken } from '../token.js'
-import { CLAIM, type Script, SETTLE } from './redis-scripts.js'
+import { CLAIM, READ, type Script, SETTLE } from './redis-scripts.js'
 
-/** One record's key, and what is done to it. */
+/** How a client runs a script. */
 export interface ScriptCalls {
-  /** Runs a script on one key: one round trip, or two when the server has not seen the script yet. */
-  run(script: Script, key: string, args: string[]): Promise<unknown>
-  /** All fields of a hash; empty when there is none. */
-  readHash(key: string): Promise<Record<string, string>>
+  /** One round trip, or two when the server has not seen the script yet. */
+  run(script: Script, keys: string[], args: string[]): Promise<unknown>
 }
 
 /** How a store of this kind is set up. */
@@ -47,32 +43,39 @@ export function scriptStore<Choice extends OnUnknown>(
   // JavaScript may leave the options out.
   const { prefix = 'throughline:', now, onUnknown: choice } = options ?? ({} as Partial<typeof options>)
   const onUnknown = onUnknownOf(`${name}Store`, choice)
-  const clock = () => (now === undefined ? '' : String(now()))
-  // Braces: whatever else is ever kept of a key shares its cluster slot, whatever the prefix holds.
-  const nameOf = (key: string) => `${prefix}{${key}}`
+  const clock = () => (now === undefined ? [] : [String(now())])
+  // Braces: what belongs to a key is in one slot of a cluster, whatever the prefix holds.
+  const recordOf = (key: string) => `${prefix}{${key}}`
+  const usesOf = (key: string) => `${prefix}{${key}}:uses`
 
   async function settle(verb: OwnerVerbName, token: ClaimToken, result = ''): Promise<boolean> {
-    const reply = await calls.run(SETTLE, nameOf(keyOfToken(token)), [verb, token, result, clock()])
-    return Number(reply) === 1
+    const args = [verb, token, result, ...clock()]
+    return Number(await calls.run(SETTLE, [recordOf(keyOfToken(token))], args)) === 1
   }
 
   return {
     name,
     guarantee: guaranteeOf(onUnknown),
-    async claim({ key, fingerprint, leaseMs, retentionMs, origin, isRepeat = false }) {
-      const reply = await calls.run(CLAIM, nameOf(key), [
-        createToken(key),
-        fingerprint,
-        String(leaseMs),
-        String(retentionMs),
-        origin?.traceId ?? '',
-        origin?.spanId ?? '',
-        origin?.correlationId ?? '',
-        isRepeat ? '1' : '0',
-        clock(),
-        onUnknown,
-      ])
-      return claimOf(reply)
+    async claim(request) {
+      const { key, fingerprint, leaseMs, retentionMs, origin, isRepeat = false } = request
+      const token = createToken(key)
+      const reply = await calls.run(
+        CLAIM,
+        [recordOf(key), usesOf(key)],
+        [
+          token,
+          `${fingerprint}|${writeOrigin(origin)}`,
+          String(leaseMs),
+          String(retentionMs),
+          String(leaseMs + retentionMs),
+          isRepeat ? 'repeat' : 'use',
+          onUnknown,
+          ...clock(),
+        ],
+      )
+      return Array.isArray(reply)
+        ? claimOf(reply.map(String), token)
+        : firstClaim(Number(reply), token, origin)
     },
     complete: (token, result) => settle('complete', token, result),
     abort: (token) => settle('abort', token),
@@ -80,31 +83,24 @@ export function scriptStore<Choice extends OnUnknown>(
     markEffects: (token) => settle('markEffects', token),
     markUnknown: (token) => settle('markUnknown', token),
     async read(key) {
-      const record = recordOf(await calls.readHash(nameOf(key)))
-      return record !== undefined && now !== undefined && record.expiresAt <= now() ? undefined : record
+      const [found, ...uses] = (await calls.run(READ, [recordOf(key), usesOf(key)], [])) as string[]
+      if (found === undefined) return undefined
+      const record = readRecord(String(found), uses.map(String))
+      return now !== undefined && record.expiresAt <= now() ? undefined : record
     },
   }
 }
 
-function claimOf(reply: unknown): Claim {
-  if (!Array.isArray(reply))
-    throw new Error(`The store answered a claim with ${typeof reply}, not with a list.`)
-  const [
-    outcome = '',
-    token = '',
-    fence,
-    hits,
-    firstUsedAt,
-    usedAt,
-    traceId = '',
-    spanId,
-    correlationId,
-    result,
-  ] = reply.map(String)
+function firstClaim(usedAt: number, token: ClaimToken, origin: ClaimRequest['origin']): Claim {
+  return { outcome: 'won', token, fence: 1, hits: 0, origin, firstUsedAt: usedAt, usedAt }
+}
+
+function claimOf(reply: string[], token: ClaimToken): Claim {
+  const [outcome, fence, hits, firstUsedAt, usedAt, origin = '', result] = reply
   const history = {
     fence: Number(fence),
     hits: Number(hits),
-    origin: originOf(traceId, spanId, correlationId),
+    origin: readOrigin(...origin.split('|')),
     firstUsedAt: Number(firstUsedAt),
     usedAt: Number(usedAt),
   }
@@ -114,38 +110,52 @@ function claimOf(reply: unknown): Claim {
   throw new Error(`The store answered a claim with the outcome "${outcome}".`)
 }
 
-function recordOf(hash: Record<string, string>): IdempotencyRecord | undefined {
-  if (hash.state === undefined) return undefined
+/** Fields of a record before its result, in their order: see `redis-scripts.ts`. */
+const HEAD_FIELDS = 12
+
+function readRecord(found: string, uses: string[]): IdempotencyRecord {
+  const fields = found.split('|', HEAD_FIELDS)
+  const [state, token = '', fence, hasEffects, lease, retention, ends, firstUsedAt = '', ...intent] = fields
+  const [fingerprint = '', trace, span, correlation] = intent
+  const later = uses.map((use) => use.split('|')).filter(([life]) => life === firstUsedAt)
+  const result = found.slice(fields.join('|').length + 1)
   return {
-    state: hash.state as IdempotencyRecord['state'],
-    fingerprint: hash.fingerprint ?? '',
-    token: hash.token ?? '',
-    fence: Number(hash.fence),
-    hasEffects: hash.hasEffects === '1',
-    origin: originOf(hash.originTrace, hash.originSpan, hash.originCorrelation),
-    firstUsedAt: Number(hash.firstUsedAt),
-    hits: Number(hash.hits),
-    uses: usesOf(hash),
-    result: hash.result,
-    leaseMs: Number(hash.leaseMs),
-    retentionMs: Number(hash.retentionMs),
-    leaseEndsAt: Number(hash.leaseEndsAt),
-    expiresAt: Number(hash.expiresAt),
+    state: state as IdempotencyRecord['state'],
+    fingerprint,
+    token,
+    fence: Number(fence),
+    hasEffects: hasEffects === '1',
+    origin: readOrigin(trace, span, correlation),
+    firstUsedAt: Number(firstUsedAt),
+    hits: Number(later.at(-1)?.[1] ?? 0),
+    uses: timelineOf(Number(firstUsedAt), trace, later),
+    leaseMs: Number(lease),
+    retentionMs: Number(retention),
+    leaseEndsAt: Number(ends),
+    expiresAt: Number(ends) + Number(retention),
+    result: state === 'completed' ? result : undefined,
   }
 }
 
-function originOf(traceId = '', spanId = '', correlationId = ''): IdempotencyRecord['origin'] {
-  return traceId === '' ? undefined : { traceId, spanId, correlationId }
+// The first use is not in the list: the record itself tells of it.
+function timelineOf(firstUsedAt: number, trace: string | undefined, later: string[][]): KeyUse[] {
+  const first: KeyUse = { at: firstUsedAt, outcome: 'won', traceId: trace ?? '' }
+  const rest = later.map(([, , at, outcome, traceId = '']) => ({
+    at: Number(at),
+    outcome: outcome as IdempotencyOutcome,
+    traceId,
+  }))
+  return [first, ...rest].slice(-TIMELINE_LENGTH)
 }
 
-// The ring's next free place is the oldest use.
-function usesOf(hash: Record<string, string>): KeyUse[] {
-  const count = Number(hash.uses)
-  const length = Math.min(count, TIMELINE_LENGTH)
-  return Array.from({ length }, (_, index) => {
-    const [at, outcome, traceId = ''] = (
-      hash[`use:${(count - length + index) % TIMELINE_LENGTH}`] ?? ''
-    ).split('|')
-    return { at: Number(at), outcome: outcome as IdempotencyOutcome, traceId }
-  })
+// A correlation ID that a script chose may hold a bar.
+function writeOrigin(origin: ClaimRequest['origin']): string {
+  if (origin === undefined) return '|||'
+  return `${origin.traceId}|${origin.spanId}|${origin.correlationId.replaceAll(/[%|]/g, encodeURIComponent)}|`
+}
+
+function readOrigin(traceId = '', spanId = '', correlation = ''): IdempotencyRecord['origin'] {
+  if (traceId === '') return undefined
+  const correlationId = correlation.includes('%') ? decodeURIComponent(correlation) : correlation
+  return { traceId, spanId, correlationId }
 }

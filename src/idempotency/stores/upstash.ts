@@ -29,30 +29,20 @@ export function upstashStore<Choice extends OnUnknown>(
   return scriptStore('upstash', upstashCalls(client), options)
 }
 
-/** Reads a record. HGETALL itself would be parsed by the client. */
-const READ = scriptOf("return redis.call('HGETALL', KEYS[1])")
-
 function upstashCalls(client: UpstashClient): ScriptCalls {
-  const run = async (script: Script, key: string, args: string[]) => {
-    const { text, sha1 } = restVariantOf(script)
-    try {
-      return unmarked(
-        await orLoading(
-          () => client.evalsha(sha1, [key], args),
-          () => client.eval(text, [key], args),
-        ),
-      )
-    } catch (error) {
-      throw withoutCommand(error)
-    }
-  }
   return {
-    run,
-    async readHash(key) {
-      const pairs = (await run(READ, key, [])) as string[]
-      return Object.fromEntries(
-        pairs.flatMap((field, index) => (index % 2 === 0 ? [[field, pairs[index + 1] ?? '']] : [])),
-      )
+    async run(script, keys, args) {
+      const { text, sha1 } = restVariantOf(script)
+      try {
+        return unmarked(
+          await orLoading(
+            () => client.evalsha(sha1, keys, args),
+            () => client.eval(text, keys, args),
+          ),
+        )
+      } catch (error) {
+        throw withoutCommand(error)
+      }
     },
   }
 }
