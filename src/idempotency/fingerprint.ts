@@ -5,7 +5,7 @@
  * Every value is written with a type tag and every text with its length, so that two different payloads
  * never write the same text: `1` and `"1"`, `{ a: undefined }` and `{}` differ.
  */
-import { createHash } from 'node:crypto'
+import { sha256 } from './sha256.js'
 
 /**
  * SHA-256 of the payload's content, 64 hex digits.
@@ -129,10 +129,6 @@ function list(tag: string, items: string[]): string {
 
 function sized(text: string): string {
   return `${text.length}:${text}`
-}
-
-function sha256(content: string | Uint8Array): string {
-  return createHash('sha256').update(content).digest('hex')
 }
 
 function incomparable(type: string): TypeError {

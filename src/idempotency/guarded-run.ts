@@ -19,7 +19,7 @@ export async function runGuarded<T>(
   body: Body<T>,
 ): Promise<T> {
   const { outcome, token, fence, hits } = claim
-  const lost = new AbortController()
+  const lost = new LostSignal()
   const effects = effectsOf(store, use, token)
   const endFlight = openFlight(store, use)
   const endLease = keepLease(store, token, use.leaseMs, () => lost.abort(leaseLostError(use)))
@@ -32,7 +32,9 @@ export async function runGuarded<T>(
         fence,
         hits,
         correlationId: use.origin?.correlationId,
-        signal: lost.signal,
+        get signal() {
+          return lost.signal
+        },
         markEffects: effects.mark,
       }),
     )
@@ -46,6 +48,23 @@ export async function runGuarded<T>(
   } finally {
     endLease()
     endFlight(kept)
+  }
+}
+
+/** `run.signal`, made for the body that looks at it: most do not. */
+class LostSignal {
+  #controller: AbortController | undefined
+  #reason: unknown
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#reason !== undefined) this.#controller.abort(this.#reason)
+    return this.#controller.signal
+  }
+
+  abort(reason: unknown): void {
+    this.#reason = reason
+    this.#controller?.abort(reason)
   }
 }
 

@@ -1,7 +1,7 @@
 /** Which record a use belongs to: scope, name and key, checked and hashed. */
-import { createHash } from 'node:crypto'
 import { ThroughlineError } from '../errors.js'
 import { hashKey } from '../telemetry/key-hash.js'
+import { sha256 } from './sha256.js'
 
 /** Longest key accepted, in characters. */
 export const MAX_KEY_LENGTH = 255
@@ -59,9 +59,24 @@ function assertNamed(scope: unknown, name: unknown): asserts name is string {
 }
 
 function hashed(parts: string[]): Identity {
-  const hash = createHash('sha256')
-  for (const part of parts) hash.update(`${Buffer.byteLength(part)}:`).update(part)
-  return { key: hash.digest('hex'), keyHash: hashKey(...parts) }
+  return new HashedIdentity(sha256(parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join('')), parts)
+}
+
+/** The hash for telemetry costs as much as the rest: it is made for the first who looks. */
+class HashedIdentity implements Identity {
+  readonly key: string
+  readonly #parts: string[]
+  #keyHash: string | undefined
+
+  constructor(key: string, parts: string[]) {
+    this.key = key
+    this.#parts = parts
+  }
+
+  get keyHash(): string {
+    this.#keyHash ??= hashKey(...this.#parts)
+    return this.#keyHash
+  }
 }
 
 // The key may be a secret or a stranger's text: a message tells its length, never the key.

@@ -1,6 +1,12 @@
 /** Run once, replay after. One path: identify, claim, show, then run, replay or refuse. */
 import { diag, trace } from '@opentelemetry/api'
-import { currentOrigin, type IdempotencyUse, showIdempotencyUse } from '../telemetry/idempotency.js'
+import {
+  countIdempotencyUse,
+  currentOrigin,
+  type IdempotencyUse,
+  isUseSeen,
+  showIdempotencyUse,
+} from '../telemetry/idempotency.js'
 import type { BodyEnd } from './body-end.js'
 import { decodeResult } from './codec.js'
 import {
@@ -80,7 +86,7 @@ async function runOnceBeside<T>(
     if (use.outage === 'closed') throw storeUnavailableError(use, store.name, cause)
     diag.warn(`throughline: "${use.name}" runs without guard: the ${store.name} store did not answer.`, cause)
     // Nothing is known of the key, and a repeat would run again.
-    show({ ...shownOf(use, store), outcome: 'unknown', isHit: false, guarantee: 'at-least-once' }, options)
+    show(use, store, options, () => ({ outcome: 'unknown', isHit: false, guarantee: 'at-least-once' }))
     return runUnguarded(use, body)
   }
   showClaim(claim, use, store, options)
@@ -147,9 +153,11 @@ async function prepare(options: RunOnceOptions): Promise<GuardedUse> {
   const keyField = keyFrom !== undefined && 'field' in keyFrom ? keyFrom.field : undefined
   // Once, and before the body runs: it may change the payload.
   const fingerprint = await fingerprintOf(payload, keyField)
+  const identity = ofKey ?? identityOfPayload(scope, name, fingerprint)
   return {
     name,
-    ...(ofKey ?? identityOfPayload(scope, name, fingerprint)),
+    key: identity.key,
+    identity,
     payloadName: `${fingerprint} ${name.length} ${name} ${typeof scope === 'string' ? scope : ''}`,
     fingerprint,
     ...times,
@@ -182,35 +190,43 @@ function showClaim(
   store: AnyStore,
   options: RunOnceOptions,
 ): void {
-  const shown = { ...shownOf(use, store), outcome: claim.outcome, guarantee: store.guarantee }
+  const { outcome } = claim
+  const { guarantee } = store
   if (!('hits' in claim)) {
     // The run that holds the key has not committed, so only that there is one is known.
-    show({ ...shown, isHit: true }, options)
+    show(use, store, options, () => ({ outcome, guarantee, isHit: true }))
     return
   }
   const { hits, fence, usedAt, firstUsedAt, origin } = claim
-  const suspect = claim.outcome === 'won' && hits === 0 ? suspectOf(use) : undefined
-  show(
-    {
-      ...shown,
-      isHit: hits > 0,
-      hits,
-      // Clocks of several store nodes may differ a little: an age is never negative.
-      ageMs: Math.max(0, usedAt - firstUsedAt),
-      fence,
-      ...(origin === undefined ? {} : { origin }),
-      ...(suspect === undefined ? {} : { suspect }),
-    },
-    options,
-  )
+  const suspect = outcome === 'won' && hits === 0 ? suspectOf(use) : undefined
+  show(use, store, options, () => ({
+    outcome,
+    guarantee,
+    isHit: hits > 0,
+    hits,
+    // Clocks of several store nodes may differ a little: an age is never negative.
+    ageMs: Math.max(0, usedAt - firstUsedAt),
+    fence,
+    ...(origin === undefined ? {} : { origin }),
+    ...(suspect === undefined ? {} : { suspect }),
+  }))
 }
 
-function shownOf({ name, keyHash }: GuardedUse, store: AnyStore) {
-  return { keyHash, action: name, store: store.name }
-}
-
-function show(use: IdempotencyUse, { onUse }: RunOnceOptions): void {
-  showIdempotencyUse(trace.getActiveSpan(), use)
+/** @param tell what happened to the key: asked only when somebody looks */
+function show(
+  { identity, name }: GuardedUse,
+  store: AnyStore,
+  { onUse }: RunOnceOptions,
+  tell: () => Omit<IdempotencyUse, 'keyHash' | 'action' | 'store'>,
+): void {
+  const span = trace.getActiveSpan()
+  if (onUse === undefined && !isUseSeen(span)) {
+    const { outcome, suspect } = tell()
+    countIdempotencyUse({ outcome, action: name, store: store.name, suspect })
+    return
+  }
+  const use: IdempotencyUse = { keyHash: identity.keyHash, action: name, store: store.name, ...tell() }
+  showIdempotencyUse(span, use)
   try {
     onUse?.(use)
   } catch (cause) {

@@ -1,7 +1,7 @@
 /** What a guarded body sees of its run, and what a caller may set. Types only. */
 import type { IdempotencyUse } from '../telemetry/idempotency.js'
 import type { AnyStore, ClaimRequest, TransactionalStore } from './contract.js'
-import type { KeySource, Scope } from './identity.js'
+import type { Identity, KeySource, Scope } from './identity.js'
 
 /** What a body knows of its run, whatever the store. */
 interface CommonRun {
@@ -107,7 +107,7 @@ export interface RunOnceOptions<Store extends AnyStore = AnyStore> {
 /** One use, prepared: everything of the options that a run needs. */
 export interface GuardedUse extends ClaimRequest {
   name: string
-  keyHash: string
+  identity: Identity
   /** Names the payload within its scope and run, whatever the key. Stays in this process. */
   payloadName: string
   suspectWindowMs: number

@@ -6,12 +6,14 @@
  */
 import { processWide } from '../context/index.js'
 import type { IdempotencySuspect } from '../telemetry/idempotency.js'
+import type { Identity } from './identity.js'
 import type { GuardedUse } from './run.js'
 
 const MAX_PAYLOADS = 10_000
 
-interface SeenPayload extends IdempotencySuspect {
-  key: string
+interface SeenPayload {
+  identity: Identity
+  origin: GuardedUse['origin']
   atMs: number
 }
 
@@ -20,8 +22,7 @@ const seen = processWide('idempotency.suspects', () => new Map<string, SeenPaylo
 
 /** Notes a first use, and answers the one with the same payload under another key, if it was within the window. */
 export function suspectOf({
-  key,
-  keyHash,
+  identity,
   payloadName,
   origin,
   suspectWindowMs,
@@ -30,8 +31,9 @@ export function suspectOf({
   const before = seen.get(payloadName)
   const atMs = performance.now()
   seen.delete(payloadName)
-  seen.set(payloadName, { key, keyHash, origin, atMs })
+  seen.set(payloadName, { identity, origin, atMs })
   if (seen.size > MAX_PAYLOADS) seen.delete(seen.keys().next().value ?? '')
-  if (before === undefined || before.key === key || atMs - before.atMs > suspectWindowMs) return undefined
-  return { keyHash: before.keyHash, origin: before.origin }
+  if (before === undefined || before.identity.key === identity.key || atMs - before.atMs > suspectWindowMs)
+    return undefined
+  return { keyHash: before.identity.keyHash, origin: before.origin }
 }

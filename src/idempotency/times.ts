@@ -46,11 +46,16 @@ export function timesOf(options: Times): { leaseMs: number; retentionMs: number;
   return { leaseMs, retentionMs, suspectWindowMs }
 }
 
-/** 0 where it is not known. */
+let knownLimitMs: number | undefined
+
+/** 0 where it is not known. Read once: the environment is slow to read, and does not change. */
 function platformLimitMs(): number {
-  const named = Number(process.env.THROUGHLINE_PLATFORM_LIMIT_MS)
-  if (Number.isSafeInteger(named) && named > 0) return named
-  return process.env.VERCEL ? VERCEL_LIMIT_MS : 0
+  if (knownLimitMs === undefined) {
+    const named = Number(process.env.THROUGHLINE_PLATFORM_LIMIT_MS)
+    const ofVercel = process.env.VERCEL ? VERCEL_LIMIT_MS : 0
+    knownLimitMs = Number.isSafeInteger(named) && named > 0 ? named : ofVercel
+  }
+  return knownLimitMs
 }
 
 function warnOnce(warning: string): void {

@@ -81,12 +81,26 @@ export function showIdempotencyUse(span: Span | undefined, use: IdempotencyUse):
       ...(use.suspect === undefined ? {} : { suspect_of: use.suspect.keyHash }),
     }
   }
-  if (use.suspect !== undefined) count(METRIC.idempotencySuspects, { action: use.action ?? 'unknown' })
-  count(METRIC.idempotencyRequests, {
-    action: use.action ?? requestContext?.action?.name ?? 'unknown',
-    outcome: use.outcome,
-    store: use.store,
-  })
+  countIdempotencyUse(use)
+}
+
+/** Whether a use leaves more than a count here: on a span, or on the line of a request. */
+export function isUseSeen(span: Span | undefined): boolean {
+  return tryGetContext() !== undefined || span?.isRecording() === true
+}
+
+/** The counters alone. */
+export function countIdempotencyUse({
+  action,
+  outcome,
+  store,
+  suspect,
+}: Pick<IdempotencyUse, 'action' | 'outcome' | 'store'> & {
+  suspect?: IdempotencySuspect | undefined
+}): void {
+  const name = action ?? tryGetContext()?.action?.name ?? 'unknown'
+  if (suspect !== undefined) count(METRIC.idempotencySuspects, { action: name })
+  count(METRIC.idempotencyRequests, { action: name, outcome, store })
 }
 
 function showSuspect(span: Span, { keyHash, origin }: IdempotencySuspect): void {

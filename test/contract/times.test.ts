@@ -2,13 +2,18 @@ import { randomUUID } from 'node:crypto'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { runOnce } from '../../src/idempotency/index.ts'
 import { memoryStore } from '../../src/idempotency/stores/memory.ts'
-import { timesOf } from '../../src/idempotency/times.ts'
 import { collectLogLines } from './log-lines.ts'
 
 const lines = collectLogLines()
 const warnings = (text: RegExp) => lines.filter(({ level, msg }) => level === 40 && text.test(String(msg)))
 
 afterEach(() => vi.unstubAllEnvs())
+
+/** As in a process with this environment, which is read once. */
+async function freshTimesOf() {
+  vi.resetModules()
+  return (await import('../../src/idempotency/times.ts')).timesOf
+}
 
 describe('how long things last', () => {
   it('warns once when a result is forgotten before callers stop retrying, and says the mend', async () => {
@@ -28,7 +33,8 @@ describe('how long things last', () => {
     expect(found()[0]?.msg).toMatch(/retry for 3600000 ms.*Mend it with a longer retentionMs/)
   })
 
-  it('says nothing when the caller knows better', () => {
+  it('says nothing when the caller knows better', async () => {
+    const timesOf = await freshTimesOf()
     timesOf({ name: 'known', retentionMs: 60_000, retryHorizonMs: 30_000 })
     timesOf({ name: 'known' })
     expect(warnings(/"known"/)).toEqual([])
@@ -36,6 +42,7 @@ describe('how long things last', () => {
 
   it('makes the lease as long as the platform lets a request run, and warns when it is said shorter', async () => {
     vi.stubEnv('VERCEL', '1')
+    const timesOf = await freshTimesOf()
     expect(timesOf({ name: 'onVercel' }).leaseMs).toBe(300_000)
     expect(warnings(/"onVercel"/)).toEqual([])
     timesOf({ name: 'onVercel', leaseMs: 10_000 })
@@ -44,7 +51,7 @@ describe('how long things last', () => {
       .poll(() => warnings(/"onVercel" has a lease of 10000 ms.*lets a request run for 300000 ms/))
       .toHaveLength(1)
     vi.stubEnv('THROUGHLINE_PLATFORM_LIMIT_MS', '10000')
-    expect(timesOf({ name: 'onVercel' }).leaseMs).toBe(30_000)
+    expect((await freshTimesOf())({ name: 'onVercel' }).leaseMs).toBe(30_000)
   })
 
   it.each([
@@ -52,7 +59,8 @@ describe('how long things last', () => {
     ['retentionMs', -1],
     ['retryHorizonMs', 1.5],
     ['suspectWindowMs', Number.NaN],
-  ])('refuses %s: %s', (option, value) => {
+  ])('refuses %s: %s', async (option, value) => {
+    const timesOf = await freshTimesOf()
     expect(() => timesOf({ name: 'n', [option]: value })).toThrow(
       `runOnce: "${option}" must be a whole number`,
     )
