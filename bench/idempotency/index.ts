@@ -5,7 +5,8 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { startRedis } from '../../test/support/redis.ts'
+import { createClient } from 'redis'
+import { type RedisServer, startRedis } from '../../test/support/redis.ts'
 import {
   type Benchmark,
   type BenchOptions,
@@ -18,22 +19,32 @@ import {
 import { atEnd } from '../processes.ts'
 import { formatTable } from '../table.ts'
 import { CONTESTANTS } from './contestants.ts'
-import type { Task, Timed } from './worker.ts'
+import type { Checked, Task, Timed } from './worker.ts'
 
 const NAMES = Object.keys(CONTESTANTS)
 
-const KINDS = { first: 'claim + complete', replay: 'replay' } as const
-type Kind = keyof typeof KINDS
+const OPERATIONS = { first: 'claim + complete', replay: 'replay' } as const
+type Operation = keyof typeof OPERATIONS
+const KINDS = Object.keys(OPERATIONS) as Operation[]
 
-/** `<ours>/<rival>`. */
+/** `<ours>/<rival>`, for each operation and measure. */
 const PAIRS = [
   ['throughline', 'raw'],
+  ['throughline', 'raw-lua'],
+  ['throughline-store', 'raw'],
+  ['throughline-store', 'raw-lua'],
   ['throughline on ioredis', 'raw on ioredis'],
   ['throughline', '@node-idempotency/core'],
   ['throughline', '@aws-lambda-powertools/idempotency'],
 ] as const
 
-type Samples = Record<string, Record<Kind, Timed[]>>
+const MEASURES = {
+  'operations per second': 'operationsPerSecond',
+  'client CPU per operation': 'clientCpuMicroseconds',
+} as const
+
+/** Samples by contestant and operation, in the order of rounds. */
+type Samples = Record<string, Record<Operation, Timed[]>>
 
 export const idempotency: Benchmark = {
   summary: 'runs and replays per second on Redis: throughline, bare commands, and two peers',
@@ -42,18 +53,18 @@ export const idempotency: Benchmark = {
     if (server === undefined) throw new Error('This benchmark needs a Redis: apt-get install redis-server.')
     atEnd(() => server.stop())
     const workers = new Map<string, ChildProcess>()
-    const commands = new Map<string, Timed['commands']>()
+    const checked = new Map<string, Checked>()
     for (const name of NAMES) {
       const worker = await startWorker(name, server.url)
       workers.set(name, worker)
-      commands.set(name, (await ask(worker, { kind: 'check', seconds: 0, connections: 1 })).commands)
+      checked.set(name, await ask<Checked>(worker, { kind: 'check' }))
     }
-    const samples = await sampleInTurns(workers, options)
+    const samples = await sampleInTurns(workers, await flusherOf(server), options)
     const result: BenchResult = {
       bench: 'idempotency',
       machine: describeMachine(),
       options: { ...options },
-      rows: rowsOf(samples, commands),
+      rows: rowsOf(samples, checked),
       ratios: ratiosOf(samples),
     }
     return { result, table: tableOf(result) }
@@ -63,55 +74,72 @@ export const idempotency: Benchmark = {
 async function startWorker(name: string, url: string): Promise<ChildProcess> {
   const worker = fork(fileURLToPath(new URL('worker.ts', import.meta.url)), [name, url])
   atEnd(() => worker.kill())
-  await once(worker, 'message')
+  await answerOf(worker)
   return worker
 }
 
-async function ask(worker: ChildProcess, task: Task): Promise<Timed> {
+function ask<Answer>(worker: ChildProcess, task: Task): Promise<Answer> {
   worker.send(task)
-  const died = once(worker, 'exit').then(() => {
-    throw new Error('A worker ended.')
-  })
-  const [timed] = await Promise.race([once(worker, 'message'), died])
-  return timed
+  return answerOf(worker) as Promise<Answer>
+}
+
+async function answerOf(worker: ChildProcess): Promise<unknown> {
+  const ended = new AbortController()
+  worker.once('exit', () => ended.abort())
+  const [answer] = await once(worker, 'message', { signal: ended.signal })
+  worker.removeAllListeners('exit')
+  return answer
+}
+
+/** Empties the server between turns: all meet the same one. Not a server that was lent by `REDIS_URL`. */
+async function flusherOf({ url, restart }: RedisServer): Promise<() => Promise<unknown>> {
+  if (restart === undefined) return async () => {}
+  const client = await createClient({ url }).connect()
+  atEnd(() => client.destroy())
+  return () => client.flushAll()
 }
 
 async function sampleInTurns(
   workers: Map<string, ChildProcess>,
+  flush: () => Promise<unknown>,
   { rounds, seconds, connections }: BenchOptions,
 ): Promise<Samples> {
   const samples: Samples = {}
-  for (const name of NAMES) samples[name] = { first: [], replay: [] }
+  // The first round warms up.
   for (let round = 0; round <= rounds; round += 1) {
-    for (const kind of Object.keys(KINDS) as Kind[]) {
-      const start = round % NAMES.length
-      for (const name of [...NAMES.slice(start), ...NAMES.slice(0, start)]) {
-        const worker = workers.get(name)
-        if (worker === undefined) continue
-        const timed = await ask(worker, { kind, seconds, connections })
-        // The first round warms up.
-        if (round > 0) samples[name]?.[kind].push(timed)
-        const title = round === 0 ? 'warming up' : `round ${round}/${rounds}`
-        progress(`${title} ${KINDS[kind]}, ${name}: ${Math.round(timed.operationsPerSecond)}/s`)
+    const title = round === 0 ? 'warming up' : `round ${round}/${rounds}`
+    for (const kind of KINDS) {
+      for (const [name, worker] of rotated([...workers], round)) {
+        await flush()
+        const timed = await ask<Timed>(worker, { kind, seconds, connections })
+        progress(`${title} ${OPERATIONS[kind]}, ${name}: ${Math.round(timed.operationsPerSecond)}/s`)
+        samples[name] ??= { first: [], replay: [] }
+        if (round > 0) samples[name][kind].push(timed)
       }
     }
   }
   return samples
 }
 
-function rowsOf(samples: Samples, commands: Map<string, Timed['commands']>): BenchResult['rows'] {
-  return (Object.keys(KINDS) as Kind[]).flatMap((kind) =>
+function rotated<T>(list: readonly T[], by: number): T[] {
+  const start = by % list.length
+  return [...list.slice(start), ...list.slice(0, start)]
+}
+
+function rowsOf(samples: Samples, checked: Map<string, Checked>): BenchResult['rows'] {
+  return KINDS.flatMap((kind) =>
     NAMES.map((contestant) => {
-      const medianOf = (measure: 'operationsPerSecond' | 'p50Ms' | 'p99Ms' | 'cpuMicroseconds') =>
-        Number(median((samples[contestant]?.[kind] ?? []).map((timed) => timed[measure])).toFixed(2))
+      const medianOf = (measure: keyof Timed) =>
+        round(median(valuesOf(samples, contestant, kind, measure)), 2)
       return {
-        operation: KINDS[kind],
+        operation: OPERATIONS[kind],
         contestant,
         operationsPerSecond: Math.round(medianOf('operationsPerSecond')),
         p50Ms: medianOf('p50Ms'),
         p99Ms: medianOf('p99Ms'),
-        cpuMicrosecondsPerOperation: medianOf('cpuMicroseconds'),
-        commandsPerOperation: commands.get(contestant)?.[kind],
+        clientCpuMicroseconds: medianOf('clientCpuMicroseconds'),
+        serverCpuMicroseconds: medianOf('serverCpuMicroseconds'),
+        roundTrips: checked.get(contestant)?.[kind],
       }
     }),
   )
@@ -119,29 +147,45 @@ function rowsOf(samples: Samples, commands: Map<string, Timed['commands']>): Ben
 
 function ratiosOf(samples: Samples): Record<string, number> {
   const ratios: Record<string, number> = {}
-  for (const kind of Object.keys(KINDS) as Kind[]) {
-    for (const [ours, rival] of PAIRS) {
-      const rates = (name: string) => (samples[name]?.[kind] ?? []).map((timed) => timed.operationsPerSecond)
-      ratios[`${KINDS[kind]}: ${ours}/${rival}`] = Number(
-        medianOfRatios(rates(ours), rates(rival)).toFixed(3),
-      )
+  for (const kind of KINDS) {
+    for (const [title, measure] of Object.entries(MEASURES)) {
+      for (const [ours, rival] of PAIRS) {
+        ratios[`${OPERATIONS[kind]}: ${ours}/${rival} (${title})`] = round(
+          medianOfRatios(valuesOf(samples, ours, kind, measure), valuesOf(samples, rival, kind, measure)),
+          3,
+        )
+      }
     }
   }
   return ratios
 }
 
+function valuesOf(samples: Samples, contestant: string, kind: Operation, measure: keyof Timed): number[] {
+  return (samples[contestant]?.[kind] ?? []).map((timed) => timed[measure])
+}
+
 function tableOf({ machine, options, rows, ratios }: BenchResult): string {
   const figures = formatTable(
-    ['', 'per second', 'p50 ms', 'p99 ms', 'CPU µs each', 'commands'],
+    ['', 'per second', 'p50 ms', 'p99 ms', 'client CPU µs', 'server CPU µs', 'round trips'],
     rows.map(({ operation, contestant, ...measured }) => [
       `${operation}, ${contestant}`,
       ...Object.values(measured).map(String),
     ]),
   )
+  const columns = KINDS.flatMap((kind) =>
+    Object.keys(MEASURES).map((title) => ({ operation: OPERATIONS[kind], title })),
+  )
   const ratioTable = formatTable(
-    ['ratio', 'of the rates'],
-    Object.entries(ratios).map(([name, ratio]) => [name, String(ratio)]),
+    ['ratio', ...columns.map(({ operation, title }) => `${operation}, ${title}`)],
+    PAIRS.map(([ours, rival]) => [
+      `${ours}/${rival}`,
+      ...columns.map(({ operation, title }) => String(ratios[`${operation}: ${ours}/${rival} (${title})`])),
+    ]),
   )
   const conditions = `${options.rounds} rounds of ${options.seconds} s, ${options.connections} in flight`
   return `${conditions}\n${Object.values(machine).join(', ')}\n\n${figures}\n\n${ratioTable}`
+}
+
+function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits))
 }

@@ -1,28 +1,31 @@
 /**
- * One contestant in a process of its own, so that no other's garbage is collected on its time. The benchmark
- * tells it by messages what to do, one thing at a time, and no two workers work at once.
+ * One contestant in a process of its own: another's garbage and compiled code never weigh on it, and its CPU
+ * time is that of its process. The benchmark tells it by messages what to do; no two workers work at once.
  */
 import { randomUUID } from 'node:crypto'
 import { createClient } from 'redis'
-import { CONTESTANTS, type Payload, type PlaceOnce, type Result } from './contestants.ts'
+import { CONTESTANTS, type Payload, type Result } from './contestants.ts'
 
 /** What the benchmark asks for. */
-export interface Task {
+export type Task =
+  | { kind: 'check' }
   /** `first`: each key is new. `replay`: each key has been used. */
-  kind: 'first' | 'replay' | 'check'
-  seconds: number
-  /** Runs in flight. */
-  connections: number
+  | { kind: 'first' | 'replay'; seconds: number; connections: number }
+
+/** The answer to `check`: commands sent for one use, each awaited, so each a round trip. */
+export interface Checked {
+  first: number
+  replay: number
 }
 
-/** What the worker answers. */
+/** The answer to the others. */
 export interface Timed {
   operationsPerSecond: number
   p50Ms: number
   p99Ms: number
-  cpuMicroseconds: number
-  /** Commands that the server counted for one operation: only of `check`. */
-  commands?: { first: number; replay: number }
+  /** Of this process, with all its threads. */
+  clientCpuMicroseconds: number
+  serverCpuMicroseconds: number
 }
 
 const PAYLOAD: Payload = { item: 'Oolong tea', quantity: 2 }
@@ -32,20 +35,27 @@ const RESULT: Result = { orderId: 1, placedAt: '2026-01-01T00:00:00.000Z' }
 const KNOWN_KEYS = 500
 
 const [name = '', url = ''] = process.argv.slice(2)
-const contestant = CONTESTANTS[name]
-if (contestant === undefined) throw new Error(`No contestant "${name}".`)
-const placeOnce: PlaceOnce = await contestant(url)
-const known = Array.from({ length: KNOWN_KEYS }, () => randomUUID())
-for (const key of known) await placeOnce(key, PAYLOAD, () => RESULT)
+const build = CONTESTANTS[name]
+if (build === undefined) throw new Error(`No contestant "${name}".`)
+const contestant = await build(url)
+const observer = await createClient({ url }).connect()
+let runs = 0
 
 process.on('message', async (task: Task) => {
-  const timed = task.kind === 'check' ? await check() : await time(task)
-  process.send?.(timed)
+  process.send?.(task.kind === 'check' ? await check() : await time(task))
 })
 process.send?.('ready')
 
-async function time({ kind, seconds, connections }: Task): Promise<Timed> {
+function body(): Result {
+  runs += 1
+  return RESULT
+}
+
+async function time({ kind, seconds, connections }: Extract<Task, { seconds: number }>): Promise<Timed> {
+  const known = kind === 'replay' ? await takeKeys() : []
   const latencies: number[] = []
+  runs = 0
+  const serverBefore = await serverCpuMicroseconds()
   const cpuBefore = process.cpuUsage()
   const startedMs = performance.now()
   const endMs = startedMs + seconds * 1_000
@@ -53,8 +63,8 @@ async function time({ kind, seconds, connections }: Task): Promise<Timed> {
   await Promise.all(
     Array.from({ length: connections }, async () => {
       for (let beganMs = performance.now(); beganMs < endMs; ) {
-        const key = kind === 'first' ? randomUUID() : (known[next++ % KNOWN_KEYS] ?? '')
-        await placeOnce(key, PAYLOAD, () => RESULT)
+        if (kind === 'first') await contestant.first(randomUUID(), PAYLOAD, body)
+        else await contestant.replay(known[next++ % KNOWN_KEYS] ?? '', PAYLOAD, body)
         const endedMs = performance.now()
         latencies.push(endedMs - beganMs)
         beganMs = endedMs
@@ -63,52 +73,64 @@ async function time({ kind, seconds, connections }: Task): Promise<Timed> {
   )
   const elapsedMs = performance.now() - startedMs
   const cpu = process.cpuUsage(cpuBefore)
+  const serverCpu = (await serverCpuMicroseconds()) - serverBefore
+  const expectedRuns = kind === 'first' ? latencies.length : 0
+  if (runs !== expectedRuns) throw new Error(`${name} ran ${runs} times, and should ${expectedRuns} times.`)
   latencies.sort((a, b) => a - b)
+  const percentile = (share: number) => latencies[Math.floor(latencies.length * share)] ?? Number.NaN
   return {
     operationsPerSecond: (latencies.length / elapsedMs) * 1_000,
-    p50Ms: latencies[Math.floor(latencies.length * 0.5)] ?? Number.NaN,
-    p99Ms: latencies[Math.floor(latencies.length * 0.99)] ?? Number.NaN,
-    cpuMicroseconds: (cpu.user + cpu.system) / latencies.length,
+    p50Ms: percentile(0.5),
+    p99Ms: percentile(0.99),
+    clientCpuMicroseconds: (cpu.user + cpu.system) / latencies.length,
+    serverCpuMicroseconds: serverCpu / latencies.length,
   }
 }
 
-/** Runs once, replays once, and counts what that took. @throws {Error} for a contestant that does something else. */
-async function check(): Promise<Timed> {
-  const server = createClient({ url })
-  await server.connect()
-  let runs = 0
-  const body = () => {
-    runs += 1
-    return { ...RESULT, orderId: runs }
-  }
+async function takeKeys(): Promise<string[]> {
+  const keys = Array.from({ length: KNOWN_KEYS }, () => randomUUID())
+  for (const key of keys) await contestant.first(key, PAYLOAD, body)
+  return keys
+}
+
+async function serverCpuMicroseconds(): Promise<number> {
+  const info = await observer.info('cpu')
+  const seconds = [...info.matchAll(/^used_cpu_(?:user|sys):([\d.]+)/gm)].map(([, value]) => Number(value))
+  return seconds.reduce((sum, value) => sum + value, 0) * 1e6
+}
+
+/** @throws {Error} for a contestant that runs twice, or replays something else. */
+async function check(): Promise<Checked> {
+  // Scripts are loaded, and the server looked at, by the first use of a process: that is not counted.
+  await contestant.first(randomUUID(), PAYLOAD, body)
   const key = randomUUID()
-  const expected = JSON.stringify({ ...RESULT, orderId: 1 })
-  const counts: number[] = []
-  for (let turn = 0; turn < 2; turn += 1) {
-    const before = await commandsOf(server)
-    const result = await placeOnce(key, PAYLOAD, body)
-    counts.push((await commandsOf(server)) - before)
-    if (JSON.stringify(result) !== expected) throw new Error(`${name} answered ${JSON.stringify(result)}.`)
+  runs = 0
+  const first = await countingCommands(() => contestant.first(key, PAYLOAD, body))
+  const replay = await countingCommands(() => contestant.replay(key, PAYLOAD, body))
+  for (const { answer } of [first, replay]) {
+    const text = typeof answer === 'string' ? answer : JSON.stringify(answer)
+    if (text !== JSON.stringify(RESULT)) throw new Error(`${name} answered ${text}.`)
   }
   if (runs !== 1) throw new Error(`${name} ran ${runs} times.`)
-  server.destroy()
-  const [first = Number.NaN, replay = Number.NaN] = counts
-  const none = Number.NaN
-  return {
-    operationsPerSecond: none,
-    p50Ms: none,
-    p99Ms: none,
-    cpuMicroseconds: none,
-    commands: { first, replay },
-  }
+  return { first: first.commands, replay: replay.commands }
 }
 
-/** Commands that clients sent so far, but for INFO itself. A script's own are told apart by name. */
-async function commandsOf(server: { info(section: string): Promise<string> }): Promise<number> {
-  const stats = await server.info('commandstats')
-  const calls = [...stats.matchAll(/^cmdstat_([^:]+):calls=(\d+)/gm)]
-  const counted = ['set', 'get', 'evalsha', 'eval']
-  return calls
-    .filter(([, command = '']) => counted.includes(command))
-    .reduce((sum, [, , n]) => sum + Number(n), 0)
+async function countingCommands<T>(use: () => Promise<T>): Promise<{ answer: T; commands: number }> {
+  const watcher = await createClient({ url }).connect()
+  const mark = randomUUID()
+  let commands = 0
+  let end: () => void = () => {}
+  const ended = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  await watcher.monitor((line) => {
+    if (String(line).includes(mark)) end()
+    // What a script does inside the server is no round trip.
+    else if (!/^\S+ \[\d+ lua\]/.test(String(line))) commands += 1
+  })
+  const answer = await use()
+  await observer.echo(mark)
+  await ended
+  watcher.destroy()
+  return { answer, commands }
 }
