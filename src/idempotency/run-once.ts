@@ -1,12 +1,5 @@
 /** Run once, replay after. One path: identify, claim, show, then run, replay or refuse. */
-import { diag, trace } from '@opentelemetry/api'
-import {
-  countIdempotencyUse,
-  currentOrigin,
-  type IdempotencyUse,
-  isUseSeen,
-  showIdempotencyUse,
-} from '../telemetry/idempotency.js'
+import { diag } from '@opentelemetry/api'
 import type { BodyEnd } from './body-end.js'
 import { decodeResult } from './codec.js'
 import {
@@ -18,9 +11,8 @@ import {
   type Transacted,
   type TransactionalStore,
 } from './contract.js'
-import { fingerprintOf } from './fingerprint.js'
 import { runGuarded, runUnguarded } from './guarded-run.js'
-import { identityOf, identityOfPayload } from './identity.js'
+import { prepareUse, waitMsOf } from './guarded-use.js'
 import {
   busyError,
   mismatchError,
@@ -29,8 +21,7 @@ import {
   unknownError,
 } from './refusals.js'
 import type { GuardedUse, Run, RunOf, RunOnceOptions, ThrownCodec, TransactionRun } from './run.js'
-import { suspectOf } from './suspects.js'
-import { assertMs, timesOf } from './times.js'
+import { showClaim, showUnguarded } from './shown-use.js'
 import { runInTransaction } from './transaction-run.js'
 import { claimOrWait } from './waiting.js'
 
@@ -65,7 +56,7 @@ export async function runOnce<Store extends AnyStore, T>(
 ): Promise<T> {
   const waitMs = waitMsOf(options.inFlight)
   assertOutage(store, options.outage)
-  const use = await prepare(options)
+  const use = await prepareUse(options)
   if (isTransactional(store)) {
     return runOnceInTransaction(store, use, waitMs, options, body as Body<TransactionRun<unknown>, T>)
   }
@@ -85,8 +76,7 @@ async function runOnceBeside<T>(
   } catch (cause) {
     if (use.outage === 'closed') throw storeUnavailableError(use, store.name, cause)
     diag.warn(`throughline: "${use.name}" runs without guard: the ${store.name} store did not answer.`, cause)
-    // Nothing is known of the key, and a repeat would run again.
-    show(use, store, options, () => ({ outcome: 'unknown', isHit: false, guarantee: 'at-least-once' }))
+    showUnguarded(use, store, options)
     return runUnguarded(use, body)
   }
   showClaim(claim, use, store, options)
@@ -132,46 +122,6 @@ function answerRepeat(use: GuardedUse, claim: RepeatClaim, waitMs: number | unde
   }
 }
 
-async function prepare(options: RunOnceOptions): Promise<GuardedUse> {
-  const {
-    name,
-    scope,
-    key,
-    keyFrom,
-    payload,
-    withoutKey,
-    outage = 'closed',
-    thrown,
-    maxResultBytes,
-  } = options
-  const windowMs = isMissing(key) && typeof withoutKey === 'object' ? withoutKey.windowMs : undefined
-  const times = timesOf(
-    windowMs === undefined ? options : { ...options, retentionMs: windowMs, retryHorizonMs: 0 },
-  )
-  // Before the payload is read: a use that is refused costs nothing.
-  const ofKey = windowMs === undefined ? identityOf(scope, name, key, keyFrom) : undefined
-  const keyField = keyFrom !== undefined && 'field' in keyFrom ? keyFrom.field : undefined
-  // Once, and before the body runs: it may change the payload.
-  const fingerprint = await fingerprintOf(payload, keyField)
-  const identity = ofKey ?? identityOfPayload(scope, name, fingerprint)
-  return {
-    name,
-    key: identity.key,
-    identity,
-    payloadName: `${fingerprint} ${name.length} ${name} ${typeof scope === 'string' ? scope : ''}`,
-    fingerprint,
-    ...times,
-    origin: currentOrigin(),
-    outage,
-    thrown,
-    maxResultBytes,
-  }
-}
-
-function isMissing(key: unknown): boolean {
-  return key === undefined || key === null || key === ''
-}
-
 function replay(use: GuardedUse, text: string): unknown {
   const result = decodeResult(text)
   if (result.kind === 'returned') return result.value
@@ -184,61 +134,6 @@ function restorerOf(use: GuardedUse): ThrownCodec {
   throw notReplayableError(use, 'It was thrown, and this use has no "thrown" option to build it again.')
 }
 
-function showClaim(
-  claim: Claim | RepeatClaim,
-  use: GuardedUse,
-  store: AnyStore,
-  options: RunOnceOptions,
-): void {
-  const { outcome } = claim
-  const { guarantee } = store
-  if (!('hits' in claim)) {
-    // The run that holds the key has not committed, so only that there is one is known.
-    show(use, store, options, () => ({ outcome, guarantee, isHit: true }))
-    return
-  }
-  const { hits, fence, usedAt, firstUsedAt, origin } = claim
-  const suspect = outcome === 'won' && hits === 0 ? suspectOf(use) : undefined
-  show(use, store, options, () => ({
-    outcome,
-    guarantee,
-    isHit: hits > 0,
-    hits,
-    // Clocks of several store nodes may differ a little: an age is never negative.
-    ageMs: Math.max(0, usedAt - firstUsedAt),
-    fence,
-    ...(origin === undefined ? {} : { origin }),
-    ...(suspect === undefined ? {} : { suspect }),
-  }))
-}
-
-/** @param tell what happened to the key: asked only when somebody looks */
-function show(
-  { identity, name }: GuardedUse,
-  store: AnyStore,
-  { onUse }: RunOnceOptions,
-  tell: () => Omit<IdempotencyUse, 'keyHash' | 'action' | 'store'>,
-): void {
-  const span = trace.getActiveSpan()
-  if (onUse === undefined && !isUseSeen(span)) {
-    const { outcome, suspect } = tell()
-    countIdempotencyUse({ outcome, action: name, store: store.name, suspect })
-    return
-  }
-  const use: IdempotencyUse = { keyHash: identity.keyHash, action: name, store: store.name, ...tell() }
-  showIdempotencyUse(span, use)
-  try {
-    onUse?.(use)
-  } catch (cause) {
-    // A run that is claimed must go on to its end.
-    diag.warn('throughline: onUse threw.', cause)
-  }
-}
-
-function isTransactional(store: AnyStore): store is TransactionalStore<unknown> {
-  return 'transact' in store
-}
-
 function assertOutage(store: AnyStore, outage: unknown): void {
   const allowed = isTransactional(store) ? ['closed'] : ['closed', 'open']
   if (outage === undefined || allowed.includes(String(outage))) return
@@ -247,11 +142,6 @@ function assertOutage(store: AnyStore, outage: unknown): void {
   )
 }
 
-function waitMsOf(inFlight: RunOnceOptions['inFlight'] = 'refuse'): number | undefined {
-  if (inFlight === 'refuse') return undefined
-  if (typeof inFlight !== 'object') {
-    throw new TypeError(`runOnce: "inFlight" must be 'refuse' or { waitMs }, received ${typeof inFlight}.`)
-  }
-  assertMs('inFlight.waitMs', inFlight.waitMs)
-  return inFlight.waitMs
+function isTransactional(store: AnyStore): store is TransactionalStore<unknown> {
+  return 'transact' in store
 }

@@ -35,5 +35,11 @@ export function suspectOf({
   if (seen.size > MAX_PAYLOADS) seen.delete(seen.keys().next().value ?? '')
   if (before === undefined || before.identity.key === identity.key || atMs - before.atMs > suspectWindowMs)
     return undefined
-  return { keyHash: before.identity.keyHash, origin: before.origin }
+  return {
+    // Made for the first who looks.
+    get keyHash() {
+      return before.identity.keyHash
+    },
+    origin: before.origin,
+  }
 }

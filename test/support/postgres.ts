@@ -80,8 +80,11 @@ async function startServer(binaries: string): Promise<PostgresServer> {
     url,
     log: () => readFileSync(join(data, 'server.log'), 'utf8'),
     async stop() {
-      child.kill('SIGINT')
+      // Waits for connections that are on their way out: cut, they would end a test's process.
+      child.kill('SIGTERM')
+      const impatience = setTimeout(() => child.kill('SIGINT'), 2_000)
       await closed
+      clearTimeout(impatience)
       rmSync(data, { recursive: true, force: true })
     },
   }
