@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { isThroughlineError } from '../errors.js'
+import { keysCommand } from './keys.js'
 import { printable } from './printable.js'
 import { traceCommand } from './trace.js'
 
@@ -20,7 +21,7 @@ const program = new Command('throughline')
   .description('One ID per request: read its spans and log lines back.')
   .version(packageVersion(), '-V, --version')
   .helpCommand(false)
-for (const command of [traceCommand()]) program.addCommand(command)
+for (const command of [traceCommand(), keysCommand()]) program.addCommand(command)
 // Subcommands added this way do not inherit it.
 for (const command of [program, ...program.commands])
   command.exitOverride().showHelpAfterError(seeHelp(command))

@@ -107,6 +107,7 @@ function widthOf(segments: readonly Segment[]): number {
 /** More of a text is never shown, in UTF-16 units: a line of megabytes costs no more than a long one. */
 const MAX_TEXT_LENGTH = 4000
 
-function safeText(text: string): string {
+/** A text as it will stand in a line. */
+export function safeText(text: string): string {
   return printable(text.slice(0, MAX_TEXT_LENGTH))
 }

@@ -5,6 +5,7 @@ import { formatDuration } from './durations.js'
 import { paint, paintRows, type Segment } from './paint.js'
 import { errorOf, keyHitOf } from './span-summary.js'
 import type { Terminal } from './terminal.js'
+import { localTime } from './times.js'
 import { treeRows } from './tree-rows.js'
 
 /** The whole text, with a line end at its end. */
@@ -44,15 +45,14 @@ function headerLines(found: FoundTrace, trees: readonly TraceTree[], terminal: T
 }
 
 function startSegments(startTimeMs: number, { colors, glyphs }: Terminal): Segment[] {
-  const time = new Date(startTimeMs)
-  if (Number.isNaN(time.getTime())) return [{ text: 'at a time that cannot be read' }]
-  const utc = time.toISOString()
-  const offsetMinutes = -time.getTimezoneOffset()
-  if (offsetMinutes === 0) return [{ text: utc }]
-  const local = new Date(startTimeMs + offsetMinutes * 60_000).toISOString().replace('T', ' ').slice(0, -1)
-  const [sign, minutes] = [offsetMinutes < 0 ? '-' : '+', Math.abs(offsetMinutes)]
-  const offset = `${sign}${twoDigits(Math.floor(minutes / 60))}:${twoDigits(minutes % 60)}`
-  return [{ text: `${local} ${offset}` }, { text: ` ${glyphs.separator} ${utc}`, style: colors.dim }]
+  const local = localTime(startTimeMs)
+  if (local === undefined) return [{ text: 'at a time that cannot be read' }]
+  const utc = new Date(startTimeMs).toISOString()
+  if (local.zone === 'UTC') return [{ text: utc }]
+  return [
+    { text: `${local.date} ${local.time} ${local.zone}` },
+    { text: ` ${glyphs.separator} ${utc}`, style: colors.dim },
+  ]
 }
 
 function totalSegments(
@@ -94,8 +94,4 @@ function treeHeading(tree: TraceTree, trees: readonly TraceTree[], terminal: Ter
 
 function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`
-}
-
-function twoDigits(value: number): string {
-  return String(value).padStart(2, '0')
 }
