@@ -13,6 +13,7 @@ export default defineConfig({
             'test/types/**/*.test.ts',
           ],
           testTimeout: 30_000,
+          hookTimeout: 60_000,
         },
       },
       {

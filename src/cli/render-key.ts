@@ -73,7 +73,7 @@ function idCell({ traceId }: KeyUse, { colors }: Terminal): Segment {
 function remarksOn({ isSuspect, suspectKeyHash, isToldLater }: KeyUse, { colors, glyphs }: Terminal): Row[] {
   const other = suspectKeyHash === undefined ? 'another key' : `key ${suspectKeyHash}`
   const suspect = `${INDENT}${glyphs.flag} suspect: the same payload had just come under ${other}`
-  const told = `${INDENT}its span is not in the files: a later use tells of it`
+  const told = `${INDENT}told by a later use: no span in the files shows it`
   return [
     ...(isSuspect ? [{ label: [{ text: suspect, style: colors.yellow }] }] : []),
     ...(isToldLater ? [{ label: [{ text: told, style: colors.dim }] }] : []),

@@ -50,7 +50,10 @@ function rowOf(key: KeySummary, terminal: Terminal): Cell[] {
     { text: firstUseText(key), align: 'end', style: colors.dim },
     { text: timeText(key.lastUseMs) },
     // What is remarkable stands first: a narrow terminal cuts the end.
-    { text: key.isSuspect ? `${glyphs.flag} suspect ${outcomes}` : outcomes, ...(style && { style }) },
+    {
+      text: key.isSuspect ? `${glyphs.flag} suspect ${glyphs.separator} ${outcomes}` : outcomes,
+      ...(style && { style }),
+    },
   ]
 }
 

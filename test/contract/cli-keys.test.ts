@@ -77,7 +77,7 @@ createOrder  9c1f4a7be0d2c355     2  2026-11-23 04:15:00  2026-11-24 04:15:09  w
     await writeShop()
     const { stdout } = run('keys', '--all')
     expect(stdout).toContain(PAYMENT)
-    expect(stdout).toMatch(new RegExp(`^reserveSeat +${SEAT} +0 .*⚑ suspect won 1$`, 'm'))
+    expect(stdout).toMatch(new RegExp(`^reserveSeat +${SEAT} +0 .*⚑ suspect · won 1$`, 'm'))
   })
 
   it('lists keys of one action only with --action, and as many as -n says', async () => {
@@ -242,7 +242,7 @@ times        UTC
     expect(stdout.split('\n\n')[1]).toBe(
       `
 2026-11-24 04:15:02.133  first use  -       createOrder  ${FIRST}
-    its span is not in the files: a later use tells of it
+    told by a later use: no span in the files shows it
 2026-11-24 04:15:05.133     3.00 s  replay  createOrder  ${SECOND}
 2026-11-24 04:15:06.133     4.00 s  replay  createOrder  ${THIRD}
 `.slice(1),

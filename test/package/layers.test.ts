@@ -52,6 +52,7 @@ const SIDE_BY_SIDE: Record<string, readonly string[]> = {
     'script-store.ts',
     'postgres-client.ts',
     'postgres-migrations.ts',
+    'postgres-records.ts',
     'postgres-sql.ts',
   ],
   'src/clients/database': ['sql-comment.ts', 'statement-span.ts'],

@@ -6,12 +6,9 @@
  * held open while the body runs, and the promise is a KV's.
  */
 import { ThroughlineError } from '../../errors.js'
-import { logger } from '../../logging/index.js'
 import {
   type Claim,
   type ClaimRequest,
-  type ClaimToken,
-  type IdempotencyRecord,
   type IdempotencyStore,
   isOwned,
   type OwnedClaim,
@@ -19,17 +16,15 @@ import {
   type TransactionalStore,
 } from '../contract.js'
 import { type GuaranteeOf, guaranteeOf, type OnUnknown, onUnknownOf } from '../on-unknown.js'
-import { createToken, keyOfToken } from '../token.js'
 import {
   type Database,
   databaseOf,
   hasSqlState,
   type PostgresDatabase,
-  type RunStatement,
   type TransactionOf,
 } from './postgres-client.js'
-import { DEFAULT_TABLE, tableOf } from './postgres-migrations.js'
-import { type PostgresStatements, statementsOf } from './postgres-sql.js'
+import { type Records, recordsOf } from './postgres-records.js'
+import { upkeepOf } from './postgres-upkeep.js'
 
 export type { PostgresDatabase, TransactionOf } from './postgres-client.js'
 export { DEFAULT_TABLE, type Migration, migrate, migrationsOf } from './postgres-migrations.js'
@@ -62,7 +57,6 @@ export interface PostgresLeaseOptions<Choice extends OnUnknown = OnUnknown> exte
 /** What SQLSTATE says of a claim (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
 const LOCK_NOT_AVAILABLE = '55P03'
 const SERIALIZATION_FAILURE = '40001'
-const UNDEFINED_TABLE = '42P01'
 
 /** Claims that lost to one that committed meanwhile, under `repeatable read` or stricter: the next sees it. */
 const CLAIM_RETRIES = 10
@@ -99,7 +93,7 @@ export function postgresStore(
 ): TransactionalStore<unknown> | IdempotencyStore {
   const database = databaseOf('postgresStore', db)
   const records = recordsOf(options)
-  const besideClaim = onceInAWhile(database, records, options)
+  const besideClaim = upkeepOf(database, records, options.sweepEveryMs ?? 60_000)
   return options.mode === 'lease'
     ? leaseStore(database, records, besideClaim, onUnknownOf('postgresStore', options.onUnknown))
     : transactionStore(database, records, besideClaim)
@@ -173,110 +167,6 @@ function leaseStore(
   }
 }
 
-type Verb = 'complete' | 'abort' | 'renew' | 'markEffects' | 'markUnknown'
-
-/** The statements, with their answers read. */
-interface Records {
-  statements: PostgresStatements
-  table: string
-  clock(): string | null
-  /** @param waitMs within a transaction: how long another one that holds the key is waited for */
-  claim(run: RunStatement, request: ClaimRequest, onUnknown: OnUnknown, waitMs?: number): Promise<Claim>
-  settle(run: RunStatement, verb: Verb, token: ClaimToken, result?: string): Promise<boolean>
-  read(run: RunStatement, key: string): Promise<IdempotencyRecord | undefined>
-}
-
-function recordsOf({ table: named = DEFAULT_TABLE, now }: CommonOptions): Records {
-  const table = tableOf(named)
-  const statements = statementsOf(table)
-  const clock = () => (now === undefined ? null : String(now()))
-  return {
-    statements,
-    table,
-    clock,
-    async claim(
-      run,
-      { key, fingerprint, leaseMs, retentionMs, origin, isRepeat = false },
-      onUnknown,
-      waitMs,
-    ) {
-      const parameters = [
-        key,
-        createToken(key),
-        fingerprint,
-        String(leaseMs),
-        String(retentionMs),
-        origin?.traceId ?? null,
-        origin?.spanId ?? null,
-        origin?.correlationId ?? null,
-        isRepeat ? 'repeat' : 'use',
-        clock(),
-        onUnknown,
-      ]
-      try {
-        const answer =
-          waitMs === undefined
-            ? await run(statements.claim, parameters)
-            : await run(statements.claimWithin, [...parameters, String(waitMs)])
-        return claimOf(JSON.parse(answer ?? '{}'))
-      } catch (error) {
-        throw hasSqlState(error, UNDEFINED_TABLE) ? tableMissingError(table, error) : error
-      }
-    },
-    async settle(run, verb, token, result) {
-      // As JSON: a text of Postgres holds no U+0000 and no half of a surrogate pair.
-      const written = result === undefined ? null : JSON.stringify(result)
-      const answer = await run(statements.settle, [keyOfToken(token), token, verb, written, clock()])
-      return answer === 'accepted'
-    },
-    async read(run, key) {
-      const answer = await run(statements.read, [key, clock()])
-      return answer === undefined ? undefined : recordOf(JSON.parse(answer))
-    },
-  }
-}
-
-/** Sweeps, and at the first call looks at the server. In the background: a claim waits for neither. */
-function onceInAWhile(
-  { run }: Database<unknown>,
-  { statements, table, clock }: Records,
-  { sweepEveryMs = 60_000 }: CommonOptions,
-): () => void {
-  if (!Number.isSafeInteger(sweepEveryMs) || sweepEveryMs < 0) {
-    throw new TypeError(
-      `postgresStore: "sweepEveryMs" must be a whole number of milliseconds, or 0, received ${sweepEveryMs}.`,
-    )
-  }
-  let hasLooked = false
-  let nextSweepMs = 0
-  const look = async () => {
-    const { hasTable, isReplica } = JSON.parse((await run(statements.look, [])) ?? '{}')
-    if (hasTable === false) logger.warn(`throughline: ${tableMissingError(table).message}`)
-    if (isReplica === true) {
-      logger.warn(
-        'throughline: this Postgres is a replica, which refuses claims. Connect postgresStore to the primary.',
-      )
-    }
-  }
-  return () => {
-    // Not when the store is made: a build makes it too, and should not open a connection.
-    if (!hasLooked) look().catch(() => {})
-    hasLooked = true
-    if (sweepEveryMs === 0 || performance.now() < nextSweepMs) return
-    nextSweepMs = performance.now() + sweepEveryMs
-    // Whatever is wrong, the claim beside it says so.
-    run(statements.sweep, [clock()]).catch(() => {})
-  }
-}
-
-function tableMissingError(table: string, cause?: unknown): ThroughlineError {
-  return new ThroughlineError('STORE_TABLE_MISSING', `The table "${table}" is not there.`, {
-    why: 'postgresStore keeps its records in it, and no migration has made it.',
-    fix: 'Call migrate(db) from throughline/idempotency/postgres once per deployment, or apply migrations/*.sql of the package.',
-    cause,
-  })
-}
-
 function outlivedError(): ThroughlineError {
   return new ThroughlineError(
     'IDEMPOTENCY_LEASE_LOST',
@@ -286,57 +176,4 @@ function outlivedError(): ThroughlineError {
       fix: 'Raise retentionMs; nothing was written, and the same key may be sent again.',
     },
   )
-}
-
-/** The JSON that `claim` answers. */
-interface ClaimAnswer {
-  outcome: Claim['outcome']
-  token: string
-  fence: number
-  hits: number
-  firstUsedAt: number
-  usedAt: number
-  traceId: string | null
-  spanId: string | null
-  correlationId: string | null
-  result: string | null
-}
-
-function claimOf(answer: ClaimAnswer): Claim {
-  const { outcome, token, fence, hits, firstUsedAt, usedAt, result } = answer
-  const history = { fence, hits, firstUsedAt, usedAt, origin: originOf(answer) }
-  if (outcome === 'won' || outcome === 'takeover') return { ...history, outcome, token }
-  if (outcome === 'replay') return { ...history, outcome, result: result ?? '' }
-  if (outcome === 'busy' || outcome === 'mismatch' || outcome === 'unknown') return { ...history, outcome }
-  throw new Error(`The store answered a claim with the outcome "${outcome}".`)
-}
-
-/** The JSON that `read` answers. */
-type RecordAnswer = Omit<IdempotencyRecord, 'origin' | 'result'> &
-  Pick<ClaimAnswer, 'traceId' | 'spanId' | 'correlationId' | 'result'>
-
-function recordOf(answer: RecordAnswer): IdempotencyRecord {
-  const {
-    traceId: _traceId,
-    spanId: _spanId,
-    correlationId: _correlationId,
-    result,
-    uses,
-    ...record
-  } = answer
-  return {
-    ...record,
-    uses: uses.map(({ at, outcome, traceId }) => ({ at, outcome, traceId: traceId ?? '' })),
-    origin: originOf(answer),
-    result: result ?? undefined,
-  }
-}
-
-function originOf({
-  traceId,
-  spanId,
-  correlationId,
-}: Pick<ClaimAnswer, 'traceId' | 'spanId' | 'correlationId'>): IdempotencyRecord['origin'] {
-  if (traceId === null) return undefined
-  return { traceId, spanId: spanId ?? '', correlationId: correlationId ?? '' }
 }
