@@ -138,7 +138,7 @@ function firstUsesToldLater(timeline: readonly KeyUse[]): KeyUse[] {
   const known = new Set(timeline.filter((use) => !use.isHit).map((use) => use.traceId))
   const told = new Map<string | undefined, KeyUse>()
   for (const { keyHash, action, timeMs, ageMs, originTraceId, isHit } of timeline) {
-    if (!isHit || ageMs === undefined || known.has(originTraceId) || told.has(originTraceId)) continue
+    if (!isHit || ageMs === undefined || known.has(originTraceId)) continue
     // Untraced, it cannot be told from one that is in the files.
     if (originTraceId === undefined && known.size > 0) continue
     told.set(originTraceId, {

@@ -44,13 +44,7 @@ let provider: tracing.BasicTracerProvider
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'throughline-'))
   vi.useFakeTimers({ toFake: ['Date'] })
-  provider = new tracing.BasicTracerProvider({
-    idGenerator: correlationIdGenerator(),
-    spanProcessors: [
-      correlationSpanProcessor(),
-      new tracing.BatchSpanProcessor(new SpanFileExporter(directory)),
-    ],
-  })
+  startProvider()
 })
 
 afterEach(async () => {
@@ -114,6 +108,12 @@ createOrder  9c1f4a7be0d2c355     2  2026-11-23 04:15:00  2026-11-24 04:15:09  w
         expect.objectContaining({ keyHash: PAYMENT, hits: 1, outcomes: { busy: 1 } }),
       ]),
     })
+  })
+
+  it('counts a hit whose event did not fit in its span', async () => {
+    startProvider({ eventCountLimit: 0 })
+    await writeShop()
+    expect(run('keys').stdout).toContain('won 1 · replay 2')
   })
 
   it('counts a key of a recipe that was seen in KV traffic', async () => {
@@ -371,6 +371,17 @@ async function renderedTimeline(stream: TerminalOf[0], env: TerminalOf[1]): Prom
 
 function hashesIn(table: string): string[] {
   return table.match(/\b[0-9a-f]{16}\b/g) ?? []
+}
+
+function startProvider(spanLimits: tracing.SpanLimits = {}): void {
+  provider = new tracing.BasicTracerProvider({
+    idGenerator: correlationIdGenerator(),
+    spanLimits,
+    spanProcessors: [
+      correlationSpanProcessor(),
+      new tracing.BatchSpanProcessor(new SpanFileExporter(directory)),
+    ],
+  })
 }
 
 /** What a use says of itself, without what only counters need. */
