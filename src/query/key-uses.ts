@@ -48,15 +48,17 @@ export async function readKeyUses(
 ): Promise<{ uses: KeyUse[]; tally: ReadTally; isTruncated: boolean }> {
   const tally: ReadTally = { files: 0, unreadableLines: 0 }
   const sightings = new Map<string, Sighting>()
+  // One iterator for all: a new one would step over every entry deleted so far, each time.
+  const oldest = sightings.keys()
   let isTruncated = false
   for await (const span of readSpans(directory, { containing: [containing], tally })) {
     for (const sighting of sightingsOf(span)) {
-      const { traceId, keyHash, outcome, hits } = sighting.use
-      const id = JSON.stringify([traceId, keyHash, outcome, hits])
-      const known = sightings.get(id)
-      sightings.set(id, known === undefined ? sighting : merged(known, sighting))
+      const [id, ...otherIds] = idsOf(sighting)
+      const knownId = [id, ...otherIds].find((candidate) => sightings.has(candidate)) ?? id
+      const known = sightings.get(knownId)
+      sightings.set(knownId, known === undefined ? sighting : merged(known, sighting))
       if (sightings.size <= maxUses) continue
-      sightings.delete(sightings.keys().next().value ?? '')
+      sightings.delete(oldest.next().value ?? '')
       isTruncated = true
     }
   }
@@ -71,9 +73,27 @@ export async function readKeyUses(
 interface Sighting {
   use: Omit<KeyUse, 'action'>
   spanStartMs: number
+  /** Epoch milliseconds of the event, if one shows the use. */
+  eventMs: number | undefined
   action: string | undefined
   /** The outermost of the spans: the request's first. */
   outer: { startMs: number; name: string }
+}
+
+/** Copies of one use are written at once; clocks of two spans differ by less than this. */
+const COPIES_WITHIN_MS = 50
+
+/**
+ * What copies of one use have in common; the first is to be used when none is known yet. Where no count tells
+ * two uses apart (a store in a transaction cannot count one that is turned away), a caller's retries inside
+ * one trace differ by their time only.
+ */
+function idsOf({ use: { traceId, keyHash, outcome, hits }, eventMs }: Sighting): [string, ...string[]] {
+  const parts = [traceId, keyHash, outcome, hits]
+  if (hits !== undefined || eventMs === undefined) return [JSON.stringify(parts)]
+  const slot = Math.floor(eventMs / COPIES_WITHIN_MS)
+  const idAt = (place: number) => JSON.stringify([...parts, place])
+  return [idAt(slot), idAt(slot - 1), idAt(slot + 1)]
 }
 
 // What starts last is the span that saw the use; what lies around it has a copy.
@@ -88,15 +108,18 @@ function merged(a: Sighting, b: Sighting): Sighting {
 
 function sightingsOf(span: StoredSpan): Sighting[] {
   const hits = span.events.filter((event) => event.name === EVENT.idempotencyHit)
-  const uses = hits.map((event) => keyUseIn(event.attributes, span, event.timeMs))
+  const seen = hits.map(({ attributes, timeMs }) => ({
+    use: keyUseIn(attributes, span, timeMs),
+    eventMs: timeMs as number | undefined,
+  }))
   // An SDK drops events beyond a limit, and a converter may drop all.
   if (span.attributes[ATTRIBUTE.idempotencyHit] !== true || hits.length === 0)
-    uses.push(keyUseIn(span.attributes, span, span.startTimeMs))
+    seen.push({ use: keyUseIn(span.attributes, span, span.startTimeMs), eventMs: undefined })
   const action = actionOf(span)
   const outer = { startMs: span.startTimeMs, name: span.name }
-  return uses
-    .filter((use) => use !== undefined)
-    .map((use) => ({ use, spanStartMs: span.startTimeMs, action, outer }))
+  return seen.flatMap(({ use, eventMs }) =>
+    use === undefined ? [] : [{ use, spanStartMs: span.startTimeMs, eventMs, action, outer }],
+  )
 }
 
 function keyUseIn(attributes: Attributes, span: StoredSpan, timeMs: number): Sighting['use'] | undefined {

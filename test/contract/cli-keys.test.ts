@@ -116,6 +116,23 @@ createOrder  9c1f4a7be0d2c355     2  2026-11-23 04:15:00  2026-11-24 04:15:09  w
     expect(run('keys').stdout).toContain('won 1 · replay 2')
   })
 
+  it('counts each retry that a caller makes inside one trace, though no count tells busy uses apart', async () => {
+    const busy = { keyHash: ORDER, outcome: 'busy', isHit: true } as const
+    await write(() => {
+      for (const startMs of [0, 1000, 2000]) request(FIRST, startMs, 'createOrder', busy)
+    })
+    expect(await findKey(directory, ORDER)).toMatchObject({
+      key: { hits: 3, outcomes: { busy: 3 } },
+      uses: [{ timeMs: START_MS + 10 }, { timeMs: START_MS + 1010 }, { timeMs: START_MS + 2010 }],
+    })
+  })
+
+  it('counts a hit whose event did not fit in its span', async () => {
+    startProvider({ eventCountLimit: 0 })
+    await writeShop()
+    expect(run('keys').stdout).toContain('won 1 · replay 2')
+  })
+
   it('counts a key of a recipe that was seen in KV traffic', async () => {
     const key = `idempotency:${directory}`
     await write(() => {
