@@ -39,6 +39,7 @@ and with a hash:
   { "key": { as above },
     "uses": [{ "keyHash", "outcome", "isHit", "hits", "timeMs", "ageMs", "action", "traceId", "originTraceId",
                "isSuspect", "suspectKeyHash", "isToldLater" }],
+    "suspects": [first uses of other keys whose payload had come under this one],
     "isTruncated", "unreadableLines" }
   Times are epoch milliseconds. What is not known is left out.
 

@@ -12,13 +12,14 @@ const INDENT = '    '
 
 /** The whole text, with a line end at its end. */
 export function renderKey(found: FoundKey, terminal: Terminal): string {
-  const rows = found.uses.map((use) => cellsOf(use, found.key, terminal))
+  const uses = [...found.uses, ...found.suspects].sort((a, b) => a.timeMs - b.timeMs)
+  const rows = uses.map((use) => cellsOf(use, found.key, terminal))
   const widths = columnWidths(rows)
-  const lines = found.uses.flatMap((use, index): Row[] => {
+  const lines = uses.flatMap((use, index): Row[] => {
     const label = inColumns(rows[index] ?? [], widths, terminal)
     // IDs are there to be pasted: never cut.
     const tail = { joint: { text: GAP }, indent: [{ text: INDENT }], segments: [idCell(use, terminal)] }
-    return [{ label, tail }, ...remarksOn(use, terminal)]
+    return [{ label, tail }, ...remarksOn(use, found.key, terminal)]
   })
   const scale = { startTimeMs: 0, durationMs: 0 }
   return `${[...headerLines(found, terminal), '', ...paintRows(lines, scale, terminal)].join('\n')}\n`
@@ -61,7 +62,8 @@ function cellsOf(use: KeyUse, key: KeySummary, terminal: Terminal): Cell[] {
 
 // A key that was kept no longer than its retention begins anew: its age is then that of the new record.
 function ageText(use: KeyUse, key: KeySummary): string {
-  if (use.isToldLater || (!use.isHit && use.outcome === 'won')) return 'first use'
+  const isOfKey = use.keyHash === key.keyHash
+  if (use.isToldLater || (isOfKey && !use.isHit && use.outcome === 'won')) return 'first use'
   if (use.ageMs !== undefined) return formatDuration(use.ageMs)
   return key.isFirstUseKnown ? formatDuration(use.timeMs - key.firstUseMs) : ''
 }
@@ -70,9 +72,11 @@ function idCell({ traceId }: KeyUse, { colors }: Terminal): Segment {
   return { text: traceId ?? 'not traced', style: colors.dim }
 }
 
-function remarksOn({ isSuspect, suspectKeyHash, isToldLater }: KeyUse, { colors, glyphs }: Terminal): Row[] {
+function remarksOn(use: KeyUse, key: KeySummary, { colors, glyphs }: Terminal): Row[] {
+  const { keyHash, isSuspect, suspectKeyHash, isToldLater } = use
   const other = suspectKeyHash === undefined ? 'another key' : `key ${suspectKeyHash}`
-  const suspect = `${INDENT}${glyphs.flag} suspect: the same payload had just come under ${other}`
+  const what = keyHash === key.keyHash ? `had just come under ${other}` : `came again, under key ${keyHash}`
+  const suspect = `${INDENT}${glyphs.flag} suspect: the same payload ${what}`
   const told = `${INDENT}told by a later use: no span in the files shows it`
   return [
     ...(isSuspect ? [{ label: [{ text: suspect, style: colors.yellow }] }] : []),

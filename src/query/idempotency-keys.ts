@@ -66,6 +66,8 @@ export interface FoundKey extends ReadSoFar {
   kind: 'found'
   key: KeySummary
   uses: KeyUse[]
+  /** First uses of other keys with a payload that had come under this one; not in its counts. */
+  suspects: KeyUse[]
 }
 
 export type NoKey =
@@ -110,7 +112,12 @@ export async function findKey(directory: string, hash: string): Promise<FoundKey
   if (others.length > 0) {
     return { kind: 'ambiguous', candidates: [...timelines.keys()].sort().slice(0, MAX_CANDIDATES) }
   }
-  return { kind: 'found', key: summaryOf(timeline), uses: timeline, isTruncated, unreadableLines }
+  const key = summaryOf(timeline)
+  // Read already: the line of a suspect names this key.
+  const suspects = uses
+    .filter((use) => use.suspectKeyHash === key.keyHash)
+    .sort((a, b) => a.timeMs - b.timeMs)
+  return { kind: 'found', key, uses: timeline, suspects, isTruncated, unreadableLines }
 }
 
 /** A key's uses, the oldest first; never empty. */

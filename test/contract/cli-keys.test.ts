@@ -110,12 +110,6 @@ createOrder  9c1f4a7be0d2c355     2  2026-11-23 04:15:00  2026-11-24 04:15:09  w
     })
   })
 
-  it('counts a hit whose event did not fit in its span', async () => {
-    startProvider({ eventCountLimit: 0 })
-    await writeShop()
-    expect(run('keys').stdout).toContain('won 1 · replay 2')
-  })
-
   it('counts each retry that a caller makes inside one trace, though no count tells busy uses apart', async () => {
     const busy = { keyHash: ORDER, outcome: 'busy', isHit: true } as const
     await write(() => {
@@ -244,6 +238,8 @@ times        UTC
 2026-11-23 04:15:00.133   first use  won     createOrder  a1e2c8d07f6b4c3f9d5e0b1a2c3d4e5f
 2026-11-24 04:15:00.133  24 h 0 min  replay  createOrder  4bf92f3577b34da6a3ce929d0e0e4736
 2026-11-24 04:15:09.133  24 h 0 min  replay  createOrder  72c680cc1b51daa079ae5eefc18968b9
+2026-11-24 04:18:20.133  24 h 3 min  won     reserveSeat  80139e2b3056220d4713a99d59dc8239
+    ⚑ suspect: the same payload came again, under key 41aa02c94b1d77e0
 `.slice(1),
     )
   })
@@ -275,6 +271,27 @@ times        UTC
     expect(run('keys', SEAT).stdout).toMatch(
       new RegExp(`won +reserveSeat +${FOURTH}\n +⚑ suspect: the same payload .* under key ${ORDER}\n`),
     )
+  })
+
+  it('shows a first use under another key that is suspected to repeat this one, and does not count it', async () => {
+    const won = { outcome: 'won', isHit: false, hits: 0, ageMs: 0 } as const
+    await write(() => {
+      request(FIRST, 0, 'reserveSeat', { keyHash: ORDER, ...won })
+      request(SECOND, 5000, 'reserveSeat', { keyHash: SEAT, ...won, suspect: { keyHash: ORDER } })
+    })
+    const { stdout } = run('keys', ORDER)
+    expect(stdout).toContain('used again   0 times\noutcomes     won 1\n')
+    expect(stdout.split('\n\n')[1]).toBe(
+      `
+2026-11-24 04:15:00.133  first use  won  reserveSeat  ${FIRST}
+2026-11-24 04:15:05.133     5.00 s  won  reserveSeat  ${SECOND}
+    ⚑ suspect: the same payload came again, under key ${SEAT}
+`.slice(1),
+    )
+    expect(JSON.parse(run('keys', ORDER, '--json').stdout)).toMatchObject({
+      uses: [{ traceId: FIRST }],
+      suspects: [{ keyHash: SEAT, traceId: SECOND, suspectKeyHash: ORDER }],
+    })
   })
 
   it('finds the same by the beginning of the hash, in either case', async () => {
