@@ -6,19 +6,25 @@ import { paint, type Segment } from './paint.js'
 import type { Terminal } from './terminal.js'
 import { localTime } from './times.js'
 
-/** On a narrow terminal an action's name is cut first, to no less than this many cells. */
+/** On a narrow terminal an action's name is cut, to no less than this many cells. */
 const MIN_ACTION_WIDTH = 8
+
+const INDENT = '    '
 
 /** The whole text, with a line end at its end. */
 export function renderKeys(found: FoundKeys, terminal: Terminal): string {
   const { colors } = terminal
-  const heading = headingOf(found.keys).map((cell) => ({ ...cell, style: colors.dim }))
-  const rows = found.keys.map((key) => rowOf(key, terminal))
-  const [widestAction = 0, ...widths] = columnWidths([heading, ...rows])
+  const rows = [headingOf(found.keys, terminal), ...found.keys.map((key) => rowOf(key, terminal))]
+  const [widestAction = 0, ...widths] = columnWidths(rows.map((row) => row.columns))
   const besideAction = widths.reduce((sum, width) => sum + GAP.length + width, 0)
   const actionWidth = Math.min(widestAction, Math.max(MIN_ACTION_WIDTH, terminal.width - besideAction))
   const line = (segments: readonly Segment[]) => paint(segments, terminal.width, terminal).text.trimEnd()
-  const lines = [heading, ...rows].map((row) => line(inColumns(row, [actionWidth, ...widths], terminal)))
+  const lines = rows.flatMap(({ columns, outcomes }) => {
+    const label = inColumns(columns, [actionWidth, ...widths], terminal)
+    const oneLine = [...label, { text: GAP }, outcomes]
+    if (paint(oneLine, Number.POSITIVE_INFINITY, terminal).width <= terminal.width) return [line(oneLine)]
+    return [line(label), line([{ text: INDENT }, outcomes])]
+  })
   const notes = notesOn(found)
   const left = found.total - found.keys.length
   if (left > 0) notes.unshift(`${left} more: -n ${found.total} shows all.`)
@@ -26,35 +32,45 @@ export function renderKeys(found: FoundKeys, terminal: Terminal): string {
   return `${lines.join('\n')}\n`
 }
 
-function headingOf(keys: readonly KeySummary[]): Cell[] {
-  const zone = keys.map((key) => localTime(key.lastUseMs)?.zone).find((known) => known !== undefined)
-  return [
-    { text: 'action' },
-    { text: 'key' },
-    { text: 'hits', align: 'end' },
-    { text: 'first use', align: 'end' },
-    { text: zone === undefined ? 'last use' : `last use, ${zone}` },
-    { text: 'outcomes' },
-  ]
+interface TableRow {
+  columns: Cell[]
+  /** After the columns if it fits, else on a line of its own. */
+  outcomes: Segment
 }
 
-function rowOf(key: KeySummary, terminal: Terminal): Cell[] {
+function headingOf(keys: readonly KeySummary[], { colors: { dim } }: Terminal): TableRow {
+  const zone = keys.map((key) => localTime(key.lastUseMs)?.zone).find((known) => known !== undefined)
+  return {
+    columns: [
+      { text: 'action', style: dim },
+      { text: 'key', style: dim },
+      { text: 'hits', style: dim, align: 'end' },
+      { text: 'first use', style: dim, align: 'end' },
+      { text: zone === undefined ? 'last use' : `last use, ${zone}`, style: dim },
+    ],
+    outcomes: { text: 'outcomes', style: dim },
+  }
+}
+
+function rowOf(key: KeySummary, terminal: Terminal): TableRow {
   const { colors, glyphs } = terminal
   const outcomes = outcomesText(key, terminal)
   const worst = ['unknown', 'mismatch', 'takeover', 'busy'].find((outcome) => outcome in key.outcomes)
   const style = key.isSuspect ? colors.yellow : outcomeStyle(worst, terminal)
-  return [
-    { text: key.action },
-    { text: key.keyHash, style: colors.bold },
-    { text: String(key.hits), align: 'end' },
-    { text: firstUseText(key), align: 'end', style: colors.dim },
-    { text: timeText(key.lastUseMs) },
+  return {
+    columns: [
+      { text: key.action },
+      { text: key.keyHash, style: colors.bold },
+      { text: String(key.hits), align: 'end' },
+      { text: firstUseText(key), align: 'end', style: colors.dim },
+      { text: timeText(key.lastUseMs) },
+    ],
     // What is remarkable stands first: a narrow terminal cuts the end.
-    {
+    outcomes: {
       text: key.isSuspect ? `${glyphs.flag} suspect ${glyphs.separator} ${outcomes}` : outcomes,
       ...(style && { style }),
     },
-  ]
+  }
 }
 
 // The day once, when it is the day of the last use: 80 cells have room for the outcomes then.

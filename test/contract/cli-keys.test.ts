@@ -355,6 +355,23 @@ describe('the terminal', () => {
     expect(run('keys', '--no-color').status).toBe(0)
   })
 
+  it('gets an action by its whole name, and outcomes on a line of their own where they do not fit beside it', async () => {
+    const won = { outcome: 'won', isHit: false } as const
+    const again = ['busy', 'replay', 'mismatch', 'takeover', 'unknown'] as const
+    await write(() => {
+      request(FIRST, 0, 'createOrder', { keyHash: ORDER, ...won })
+      for (const [index, outcome] of again.entries())
+        request(SECOND, index, 'createOrder', { keyHash: ORDER, outcome, isHit: true, hits: index + 1 })
+      request(THIRD, 8, 'pay', { keyHash: SEAT, ...won })
+      request(FOURTH, 9, 'pay', { keyHash: SEAT, outcome: 'replay', isHit: true, hits: 1 })
+    })
+    const lines = stripVTControlCharacters(await renderedTable({ isTTY: true, columns: 100 }, {})).split('\n')
+    expect(lines[0]).toMatch(/ outcomes$/)
+    expect(lines[1]).toMatch(/^pay .* won 1 · replay 1$/)
+    expect(lines[2]).toMatch(/^createOrder .* 04:15:00$/)
+    expect(lines[3]).toBe('    won 1 · busy 1 · replay 1 · mismatch 1 · takeover 1 · unknown 1')
+  })
+
   it('gets no line wider than it is, but for whole IDs', async () => {
     await write(() => {
       const action = '注文を作成 🛒 '.repeat(20)
