@@ -1,7 +1,7 @@
 'use client'
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'react'
-import { keptKey, newKey, slotOf } from './kept-key.js'
+import { keptKey, navigationOf, newKey, slotOf } from './kept-key.js'
 
 /** How the field behaves. */
 export interface IdempotencyKeyProps {
@@ -45,15 +45,26 @@ export function IdempotencyKey({ name = 'idempotencyKey', intent, keep = false }
   useEffect(() => {
     const form = input.current?.form
     // By its place in the page: an ID of React's is another one when the page is made in the browser.
-    const slot = slotOf(`${form ? [...document.forms].indexOf(form) : -1}:${name}`, intent)
-    setKey(keptKey(slot))
-    // The reset comes before the answer's `keep` has reached the ref above.
+    const place = `${form ? [...document.forms].indexOf(form) : -1}:${name}`
+    const slotNow = () => slotOf(place, intent)
+    setKey(keptKey(slotNow()) ?? newKey(slotNow()))
+
+    // The reset comes before the answer's `keep` has reached the ref above, and before the address that the
+    // answer leads to: the way back to this one finds the key that was sent.
     const onReset = () =>
       queueMicrotask(() => {
-        if (!isKept.current) setKey(newKey(slot))
+        if (!isKept.current) setKey(newKey(slotNow()))
       })
+    // Back to a visit whose form stayed on the page. A visit without a key goes on with the one at hand, which
+    // may not have been answered yet.
+    const onVisit = () => setKey((key) => keptKey(slotNow()) ?? key)
+    const navigation = navigationOf(window)
     form?.addEventListener('reset', onReset)
-    return () => form?.removeEventListener('reset', onReset)
+    navigation?.addEventListener('currententrychange', onVisit)
+    return () => {
+      form?.removeEventListener('reset', onReset)
+      navigation?.removeEventListener('currententrychange', onVisit)
+    }
   }, [name, intent])
 
   return (

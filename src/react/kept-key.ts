@@ -3,37 +3,48 @@
  * an error boundary, and the way there and back again, and a new visit begins with a new one.
  */
 
-/** Where a key is kept, or undefined where the browser cannot tell one visit of a page from the next. */
+/** Where a key is kept. */
 export interface KeySlot {
   storage: Storage
   name: string
 }
 
+/** The part of the Navigation API that is used (https://html.spec.whatwg.org/#navigation-interface). */
+interface Navigation extends EventTarget {
+  currentEntry: { key: string } | null
+}
+
 const PREFIX = 'throughline:key'
 
+/** Tells of the way back and forth. Undefined in a browser that has no such API. */
+export function navigationOf(window: object): Navigation | undefined {
+  return (window as { navigation?: Navigation }).navigation
+}
+
 /**
+ * The slot of a form now: of this visit, or of what it submits. Undefined where the browser cannot tell one
+ * visit of a page from the next, or forbids storage: the key then lives as long as the form.
+ *
  * @param form tells the forms of a page apart
  * @param intent what is submitted: tabs that submit the same share its key
  */
 export function slotOf(form: string, intent: string | undefined): KeySlot | undefined {
   try {
     if (intent !== undefined) return { storage: localStorage, name: `${PREFIX}:${intent}` }
-    // Of one visit, also after a reload (https://html.spec.whatwg.org/#dom-navigationhistoryentry-key).
-    const { navigation } = window as { navigation?: { currentEntry?: { key: string } | null } }
-    const visit = navigation?.currentEntry?.key
+    // The same after a reload.
+    const visit = navigationOf(window)?.currentEntry?.key
     return visit === undefined ? undefined : { storage: sessionStorage, name: `${PREFIX}:${visit}:${form}` }
   } catch {
-    // A browser may forbid storage: the key then lives as long as the form.
     return undefined
   }
 }
 
-/** The key in the slot, else a new one, which is kept. */
-export function keptKey(slot: KeySlot | undefined): string {
+/** The key in the slot, if there is one. */
+export function keptKey(slot: KeySlot | undefined): string | undefined {
   try {
-    return slot?.storage.getItem(slot.name) ?? newKey(slot)
+    return slot?.storage.getItem(slot.name) ?? undefined
   } catch {
-    return mint()
+    return undefined
   }
 }
 

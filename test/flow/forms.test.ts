@@ -101,6 +101,27 @@ describe.skipIf(browser === undefined || postgres === undefined)('a form in a br
     await expectReplay('createOrder')
   })
 
+  it('makes one order when the form stayed on the page, and another from where the answer led', async () => {
+    const page = await open('/here')
+    await page.locator('[name=item]').fill(item)
+    const key = await keyOf(page)
+    await page.getByRole('button').click()
+    await placed(page)
+    const first = page.url()
+    await expect.poll(() => keyOf(page)).not.toBe(key)
+    await page.goBack()
+    await expect.poll(() => keyOf(page)).toBe(key)
+    await page.locator('[name=item]').fill(item)
+    await page.getByRole('button').click()
+    await placed(page)
+    expect(page.url()).toBe(first)
+    expect(await orders()).toBe(1)
+    await expect.poll(() => keyOf(page)).not.toBe(key)
+    await page.locator('[name=item]').fill(item)
+    await page.getByRole('button').click()
+    await expect.poll(() => orders()).toBe(2)
+  })
+
   it('makes another order on another visit', async () => {
     const page = await open('/')
     for (let visit = 1; visit <= 2; visit += 1) {
