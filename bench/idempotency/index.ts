@@ -85,10 +85,14 @@ function ask<Answer>(worker: ChildProcess, task: Task): Promise<Answer> {
 
 async function answerOf(worker: ChildProcess): Promise<unknown> {
   const ended = new AbortController()
-  worker.once('exit', () => ended.abort())
-  const [answer] = await once(worker, 'message', { signal: ended.signal })
-  worker.removeAllListeners('exit')
-  return answer
+  const end = () => ended.abort(new Error(`A worker ended: ${worker.spawnargs.slice(2).join(' ')}.`))
+  worker.once('exit', end)
+  try {
+    const [answer] = await once(worker, 'message', { signal: ended.signal })
+    return answer
+  } finally {
+    worker.off('exit', end)
+  }
 }
 
 /** Empties the server between turns: all meet the same one. Not a server that was lent by `REDIS_URL`. */
