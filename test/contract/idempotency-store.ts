@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import type { Claim, ClaimRequest, IdempotencyStore } from '../../src/idempotency/contract.ts'
 import { identityOf } from '../../src/idempotency/identity.ts'
+import { expectReplayedValues } from './values.ts'
 
 /** Makes a store that reads the time from `now`. Stores made by one call in a test share nothing. */
 export type CreateStore = (now: () => number) => IdempotencyStore | Promise<IdempotencyStore>
@@ -200,6 +201,11 @@ export function describeStore(name: string, createStore: CreateStore): void {
         expect(replay.outcome === 'replay' && replay.result === result).toBe(true)
       }
     })
+
+    it('replays values as they were', async () => {
+      const { store } = await setUp(createStore)
+      await expectReplayedValues(store, () => ({ key: randomUUID() }))
+    }, 60_000)
 
     it('keeps a timeline of the last 32 uses, oldest first', async () => {
       const { store, clock } = await setUp(createStore)
