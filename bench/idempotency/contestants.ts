@@ -6,8 +6,8 @@ import { Idempotency } from '@node-idempotency/core'
 import { RedisStorageAdapter } from '@node-idempotency/storage-adapter-redis'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { runOnce } from '../../dist/src/idempotency/index.js'
-import { redisStore } from '../../dist/src/idempotency/stores/redis.js'
+import { runOnce } from 'throughline/idempotency'
+import { redisStore } from 'throughline/idempotency/redis'
 
 /** One way of using a key, on one connection. */
 export interface Contestant {

@@ -7,11 +7,11 @@ import { PGlite } from '@electric-sql/pglite'
 import { Redis as UpstashRedis } from '@upstash/redis'
 import { Redis } from 'ioredis'
 import pg from 'pg'
-import { type AnyStore, runOnce } from '../../dist/src/idempotency/index.js'
-import { hybridStore } from '../../dist/src/idempotency/stores/hybrid.js'
-import { postgresStore } from '../../dist/src/idempotency/stores/postgres.js'
-import { redisStore } from '../../dist/src/idempotency/stores/redis.js'
-import { upstashStore } from '../../dist/src/idempotency/stores/upstash.js'
+import { type AnyStore, runOnce } from 'throughline/idempotency'
+import { hybridStore } from 'throughline/idempotency/hybrid'
+import { postgresStore } from 'throughline/idempotency/postgres'
+import { redisStore } from 'throughline/idempotency/redis'
+import { upstashStore } from 'throughline/idempotency/upstash'
 
 /** What one process does. */
 export interface SetUp {
