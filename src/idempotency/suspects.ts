@@ -30,7 +30,7 @@ export function suspectOf({
   if (suspectWindowMs === 0) return undefined
   const before = seen.get(payloadName)
   const atMs = performance.now()
-  seen.delete(payloadName)
+  if (before !== undefined) seen.delete(payloadName)
   seen.set(payloadName, { identity, origin, atMs })
   if (seen.size > MAX_PAYLOADS) seen.delete(seen.keys().next().value ?? '')
   if (before === undefined || before.identity.key === identity.key || atMs - before.atMs > suspectWindowMs)

@@ -64,6 +64,12 @@ const cases: {
   { store: 'postgres', onUnknown: 'retain', promised: () => EXACTLY_ONCE },
   { store: 'PGlite', onUnknown: 'retain', promised: () => EXACTLY_ONCE },
   { store: 'hybrid', onUnknown: 'rerun', promised: () => EXACTLY_ONCE },
+  // Within one process: each of the two that follow knows nothing, and runs.
+  {
+    store: 'memory',
+    onUnknown: 'retain',
+    promised: (step) => ({ effects: [/^after the/.test(step) ? 3 : 2], ends: /^returned done$/ }),
+  },
   ...(['redis', 'upstash', 'postgres lease'] as const).flatMap((store) => [
     {
       store,
@@ -93,11 +99,7 @@ describe.each(cases)(
   'a process killed under $store, onUnknown $onUnknown,',
   ({ store, onUnknown, promised }) => {
     const needs =
-      store === 'PGlite'
-        ? []
-        : store === 'postgres' || store === 'postgres lease'
-          ? [postgres]
-          : [postgres, redis]
+      store === 'PGlite' ? [] : /^(?:memory|postgres)/.test(store) ? [postgres] : [postgres, redis]
 
     it.skipIf(needs.includes(undefined))(
       'leaves what is promised, at every step',
@@ -107,7 +109,7 @@ describe.each(cases)(
         const whole = await use({ store, onUnknown, key: randomUUID(), stopAt: 0, leaseMs: 20_000 })
         expect(whole.end).toBe('returned done')
         const steps = whole.steps.length
-        expect(steps).toBeGreaterThanOrEqual(store === 'PGlite' ? 3 : 7)
+        expect(steps).toBeGreaterThanOrEqual(store === 'PGlite' || store === 'memory' ? 3 : 7)
         const findings: unknown[] = []
         await inTurns(3, steps, async (index) => {
           const key = randomUUID()

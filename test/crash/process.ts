@@ -9,13 +9,14 @@ import { Redis } from 'ioredis'
 import pg from 'pg'
 import { type AnyStore, runOnce } from 'throughline/idempotency'
 import { hybridStore } from 'throughline/idempotency/hybrid'
+import { memoryStore } from 'throughline/idempotency/memory'
 import { postgresStore } from 'throughline/idempotency/postgres'
 import { redisStore } from 'throughline/idempotency/redis'
 import { upstashStore } from 'throughline/idempotency/upstash'
 
 /** What one process does. */
 export interface SetUp {
-  store: 'redis' | 'upstash' | 'postgres lease' | 'postgres' | 'PGlite' | 'hybrid'
+  store: 'memory' | 'redis' | 'upstash' | 'postgres lease' | 'postgres' | 'PGlite' | 'hybrid'
   onUnknown: 'retain' | 'rerun'
   key: string
   /** The step to stop at, from 1; 0 runs to the end. */
@@ -124,6 +125,8 @@ async function main(): Promise<void> {
   const run = (store: AnyStore, body: any) =>
     runOnce(store, { ...options, onUse: ({ outcome }) => process.stdout.write(`outcome ${outcome}\n`) }, body)
   switch (name) {
+    case 'memory':
+      return report(run(memoryStore({ onUnknown }), effectApart))
     case 'redis':
       return report(run(redisStore(redis(), { onUnknown }), effectApart))
     case 'upstash': {
