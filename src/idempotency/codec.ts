@@ -72,9 +72,11 @@ function copyOfPartialView(value: unknown): unknown {
   return new View(bytes)
 }
 
-// devalue's error also holds the value and its root: only the message and the path go on.
+// devalue's error also holds the value and its root, and its path the keys of Maps, which are data: only the
+// message and the names of properties go on.
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  const path = 'path' in error && typeof error.path === 'string' ? error.path : ''
+  const path =
+    'path' in error && typeof error.path === 'string' ? error.path.replace(/\.get\(.*\)/s, '.get(…)') : ''
   return path === '' ? error.message : `${error.message} (at "${path}")`
 }

@@ -18,7 +18,10 @@ export async function prepareUse(options: RunOnceOptions): Promise<GuardedUse> {
     thrown,
     maxResultBytes,
   } = options
-  const windowMs = isMissing(key) && typeof withoutKey === 'object' ? withoutKey.windowMs : undefined
+  // Strangers who send the same content share nothing: without a key, a scope of everyone is refused.
+  const isKeyless =
+    isMissing(key) && typeof withoutKey === 'object' && typeof scope === 'string' && scope !== ''
+  const windowMs = isKeyless ? withoutKey.windowMs : undefined
   const times = timesOf(
     windowMs === undefined ? options : { ...options, retentionMs: windowMs, retryHorizonMs: 0 },
   )
@@ -27,7 +30,7 @@ export async function prepareUse(options: RunOnceOptions): Promise<GuardedUse> {
   const keyField = keyFrom !== undefined && 'field' in keyFrom ? keyFrom.field : undefined
   // Once, and before the body runs: it may change the payload.
   const fingerprint = await fingerprintOf(payload, keyField)
-  const identity = ofKey ?? identityOfPayload(scope, name, fingerprint)
+  const identity = ofKey ?? identityOfPayload(String(scope), name, fingerprint)
   return {
     name,
     key: identity.key,

@@ -42,9 +42,8 @@ export function identityOf(scope: unknown, name: unknown, key: unknown, source?:
 }
 
 /** Names the record of a payload within its scope and run, for a use that has no key. No key is empty: it is never the record of one. */
-export function identityOfPayload(scope: unknown, name: unknown, fingerprint: string): Identity {
-  assertNamed(scope, name)
-  return hashed([typeof scope === 'string' ? scope : '', name, '', fingerprint])
+export function identityOfPayload(scope: string, name: string, fingerprint: string): Identity {
+  return hashed([scope, name, '', fingerprint])
 }
 
 function assertNamed(scope: unknown, name: unknown): asserts name is string {

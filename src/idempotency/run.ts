@@ -7,8 +7,6 @@ import type { Identity, KeySource, Scope } from './identity.js'
 interface CommonRun {
   /** Always false: a replay does not enter the body. */
   readonly isReplay: false
-  /** Number of this run, from 1; 0 when unguarded. Hand it to systems that refuse an older one. */
-  readonly fence: number
   /** How often the key had been used before this run. */
   readonly hits: number
   /** Undefined where no request and no span is active. */
@@ -19,6 +17,8 @@ interface CommonRun {
 export interface Run extends CommonRun {
   /** `won`: the first. `takeover`: an earlier run died. `unguarded`: the store is out and the policy is `open`. */
   readonly outcome: 'won' | 'takeover' | 'unguarded'
+  /** Number of this run, from 1; 0 when unguarded. Hand it to systems that refuse an older one. */
+  readonly fence: number
   /** Aborted when another run has taken over: stop, the result will be refused. */
   readonly signal: AbortSignal
   /**
@@ -67,7 +67,8 @@ export interface RunOnceOptions<Store extends AnyStore = AnyStore> {
   keyFrom?: KeySource | undefined
   /**
    * What a use without a key does: is refused (default), or stands for itself by its payload, so that the
-   * same payload from the same scope within `windowMs` is a repeat. For forms sent without JavaScript.
+   * same payload from the same scope within `windowMs` is a repeat. For forms sent without JavaScript. Under
+   * `global()` it is refused all the same: strangers who send the same would share a result.
    */
   withoutKey?: 'refuse' | { windowMs: number } | undefined
   /** What the run depends on. The same key with another payload is refused. */

@@ -3,6 +3,8 @@ import { processWide } from '../context/index.js'
 import type { RunOnceOptions } from './run.js'
 
 const DEFAULT_LEASE_MS = 30_000
+/** A hundred years: a time that stores can add to today's. */
+const LONGEST_LEASE_MS = 100 * 365 * 86_400_000
 const DEFAULT_RETENTION_MS = 86_400_000
 const DEFAULT_RETRY_HORIZON_MS = 3_600_000
 const DEFAULT_SUSPECT_WINDOW_MS = 60_000
@@ -27,6 +29,9 @@ export function timesOf(options: Times): { leaseMs: number; retentionMs: number;
     suspectWindowMs = DEFAULT_SUSPECT_WINDOW_MS,
   } = options
   assertMs('leaseMs', leaseMs)
+  if (leaseMs > LONGEST_LEASE_MS) {
+    throw new TypeError(`runOnce: "leaseMs" must be at most ${LONGEST_LEASE_MS}, received ${leaseMs}.`)
+  }
   assertMs('retentionMs', retentionMs)
   if (retryHorizonMs !== 0) assertMs('retryHorizonMs', retryHorizonMs)
   if (suspectWindowMs !== 0) assertMs('suspectWindowMs', suspectWindowMs)

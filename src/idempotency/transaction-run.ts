@@ -59,6 +59,6 @@ export async function runInTransaction<Tx, T>(
   }
 }
 
-function runOf<Tx>({ outcome, fence, hits }: OwnedClaim, tx: Tx, use: GuardedUse): TransactionRun<Tx> {
-  return { outcome, isReplay: false, fence, hits, correlationId: use.origin?.correlationId, tx }
+function runOf<Tx>({ outcome, hits }: OwnedClaim, tx: Tx, use: GuardedUse): TransactionRun<Tx> {
+  return { outcome, isReplay: false, hits, correlationId: use.origin?.correlationId, tx }
 }

@@ -40,7 +40,7 @@ export interface IdempotentActionOptions<
   key: KeyReader | ((...args: Args) => unknown)
   /**
    * What the action depends on; the same key with another payload is refused. Default: the submitted form
-   * when there is one, else all arguments. Beside a form, arguments do not count: the state that
+   * when there is one, else all arguments; all arguments, too, for a form without a key. Beside a form, arguments do not count: the state that
    * `useActionState` passes differs from try to try. Where you bind some (`createOrder.bind(null, cartId)`),
    * name them here: `payload: (cartId, form) => [cartId, form]`.
    */
@@ -55,8 +55,9 @@ export interface IdempotentActionOptions<
 /** Options of `formField`. */
 export interface FormFieldOptions {
   /**
-   * A browser without JavaScript mints no key. Its form then stands for itself: the same content from the
-   * same scope within so many milliseconds is a repeat. Default 60,000; 0 refuses it.
+   * A browser without JavaScript mints no key. Its form, with the action's bound arguments, then stands for
+   * itself: the same from the same scope within so many milliseconds is a repeat. Default 60,000; 0 refuses it,
+   * and so does the scope `global()`.
    */
   withoutScriptMs?: number
 }
@@ -92,6 +93,7 @@ export function idempotentAction<Args extends unknown[], Result, Store extends A
   return (...args) =>
     ensureContext(nextHeaders, () =>
       runAction(name, async (span) => {
+        const withoutKey = typeof key === 'function' ? 'refuse' : await withoutKeyOf(key, args)
         const remembered = rememberThrow((run: RunOf<Store>) => body(withLog<Store>(run), ...args))
         try {
           return await runOnce(
@@ -102,8 +104,8 @@ export function idempotentAction<Args extends unknown[], Result, Store extends A
               scope: typeof scope === 'function' ? await scope(...args) : scope,
               key: typeof key === 'function' ? await key(...args) : key.read(args),
               keyFrom: typeof key === 'function' ? undefined : key.source,
-              withoutKey: typeof key === 'function' ? 'refuse' : await withoutKeyOf(key, args),
-              payload: payload === undefined ? (formOf(args) ?? args) : await payload(...args),
+              withoutKey,
+              payload: payload === undefined ? payloadOf(args, withoutKey) : await payload(...args),
               thrown: CONTROL_FLOW,
             },
             remembered.body,
@@ -127,6 +129,11 @@ async function withoutKeyOf(
   if (hasKey || withoutScriptMs === 0) return 'refuse'
   const isWithoutScript = (await nextHeaders())('next-action') === null
   return isWithoutScript ? { windowMs: withoutScriptMs } : 'refuse'
+}
+
+// Where the content stands for the key, bound arguments tell one row's form from another's.
+function payloadOf(args: readonly unknown[], withoutKey: 'refuse' | { windowMs: number }): unknown {
+  return withoutKey === 'refuse' ? (formOf(args) ?? args) : args
 }
 
 function formOf(args: readonly unknown[]): FormData | undefined {

@@ -27,9 +27,12 @@ export interface IdempotentRouteOptions<
   Store extends AnyStore = IdempotencyStore,
 > extends Pick<RunOnceOptions<Store>, RunSettings> {
   store: Store
-  /** Whose key it is: a user's or tenant's ID, or `global()`. Another scope never sees the answer. */
+  /**
+   * Whose key it is: a user's or tenant's ID, or `global()`. Another scope never sees the answer. To read the
+   * body here, read a clone: the handler gets the same request.
+   */
   scope: Scope | ((request: Incoming, context: Context) => Scope | undefined | Promise<Scope | undefined>)
-  /** The key, where it does not come in the `Idempotency-Key` header. */
+  /** The key, where it is not in the `Idempotency-Key` header: `async (request) => (await request.clone().json()).id`. */
   key?: (request: Incoming, context: Context) => unknown
   /**
    * What the request asks for; the same key with another payload is refused. Default: method, path, query
@@ -39,8 +42,8 @@ export interface IdempotentRouteOptions<
   /** Headers to replay beside `content-type`, `location`, `link`, `etag` and their like. Never `set-cookie`. */
   replayHeaders?: readonly string[]
   /**
-   * Which answers are results. Others are given once, and the next try runs again; a store in the transaction
-   * rolls their writes back. Default: below 500.
+   * Which answers are results. Others are given once, and the next try runs again, unless effects were
+   * marked; a store in the transaction rolls their writes back. Default: below 500.
    */
   isResult?: (response: Response) => boolean
   /** Seconds in `Retry-After` of a 409 or 503. Default 1. */

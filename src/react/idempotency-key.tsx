@@ -1,7 +1,8 @@
 'use client'
 
 import { useEffect, useLayoutEffect, useRef, useState } from 'react'
-import { keptKey, navigationOf, newKey, slotOf } from './kept-key.js'
+import { contentOf } from './form-content.js'
+import { type KeptKey, keepKey, mint, navigationOf, readKey, slotOf, takePlace } from './kept-key.js'
 
 /** How the field behaves. */
 export interface IdempotencyKeyProps {
@@ -9,7 +10,8 @@ export interface IdempotencyKeyProps {
   name?: string
   /**
    * What is submitted, such as a cart's ID: every tab of the browser that submits the same sends the same key.
-   * Default: the form on this visit of the page.
+   * Rows of a list whose forms differ by bound arguments alone need one each. Default: the form on this visit
+   * of the page.
    */
   intent?: string
   /**
@@ -21,8 +23,9 @@ export interface IdempotencyKeyProps {
 
 /**
  * The key of a form, as a hidden field: minted in the browser, so that a page rendered once for many visitors
- * holds none; the same for every try until the action has answered, also after a reload, an error or the back
- * button; another one after that. Without JavaScript the field is not sent, and `formField` compares content.
+ * holds none; the same for every try with the same content until the action has answered, also after a reload,
+ * an error or the back button (in a browser with the Navigation API, or with an `intent`); another one after
+ * that, and for other content. Without JavaScript the field is not sent, and `formField` compares content.
  *
  * React resets a form when its action has answered, and not when it threw: that is when the key changes.
  *
@@ -44,24 +47,42 @@ export function IdempotencyKey({ name = 'idempotencyKey', intent, keep = false }
 
   useEffect(() => {
     const form = input.current?.form
-    // By its place in the page: an ID of React's is another one when the page is made in the browser.
-    const place = `${form ? [...document.forms].indexOf(form) : -1}:${name}`
-    const slotNow = () => slotOf(place, intent)
-    setKey(keptKey(slotNow()) ?? newKey(slotNow()))
+    const { place, leave } = takePlace(form, name)
+    let kept: KeptKey = readKey(slotOf(place, intent)) ?? { key: mint() }
+    const change = (next: KeptKey) => {
+      kept = keepKey(slotOf(place, intent), next)
+      setKey(kept.key)
+    }
+    change(kept)
 
+    // Before React reads the form. A form that was taken away with its answer never saw the reset below: other
+    // content under the key it sent is another intent.
+    const onSubmit = () => {
+      if (form === null || form === undefined || input.current === null) return
+      const content = contentOf(new FormData(form), name)
+      const isSpent = kept.sentContent !== undefined && kept.sentContent !== content
+      change({ key: isSpent ? mint() : kept.key, sentContent: content })
+      input.current.value = kept.key
+    }
     // The reset comes before the answer's `keep` has reached the ref above, and before the address that the
     // answer leads to: the way back to this one finds the key that was sent.
     const onReset = () =>
       queueMicrotask(() => {
-        if (!isKept.current) setKey(newKey(slotNow()))
+        if (!isKept.current) change({ key: mint() })
       })
     // Back to a visit whose form stayed on the page. A visit without a key goes on with the one at hand, which
     // may not have been answered yet.
-    const onVisit = () => setKey((key) => keptKey(slotNow()) ?? key)
+    const onVisit = () => {
+      kept = readKey(slotOf(place, intent)) ?? kept
+      setKey(kept.key)
+    }
     const navigation = navigationOf(window)
+    form?.addEventListener('submit', onSubmit, true)
     form?.addEventListener('reset', onReset)
     navigation?.addEventListener('currententrychange', onVisit)
     return () => {
+      leave()
+      form?.removeEventListener('submit', onSubmit, true)
       form?.removeEventListener('reset', onReset)
       navigation?.removeEventListener('currententrychange', onVisit)
     }

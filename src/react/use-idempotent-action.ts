@@ -1,6 +1,7 @@
 'use client'
 
 import { useCallback, useRef, useState, useTransition } from 'react'
+import { contentOf } from './form-content.js'
 import { mint } from './kept-key.js'
 
 /** How a call is retried. */
@@ -20,8 +21,8 @@ export interface UseIdempotentActionOptions {
 /** The action, to be called once per intent. */
 export interface IdempotentActionCall<Payload, Result> {
   /**
-   * Calls the action. Rejects with its error, or with the network's after the last try: the next call then
-   * sends the same key. Where the action redirects, Next navigates and the promise stays open.
+   * Calls the action. Rejects with its error, or with the network's after the last try: the next call with the
+   * same payload then sends the same key. Where the action redirects, Next navigates and the promise stays open.
    */
   run(payload: Payload): Promise<Result>
   isPending: boolean
@@ -43,24 +44,34 @@ export function useIdempotentAction<Payload extends FormData | Record<string, un
 ): IdempotentActionCall<Payload, Result> {
   const [isPending, startTransition] = useTransition()
   const [attempt, setAttempt] = useState(0)
-  const key = useRef<string>(undefined)
+  /** Keys without an answer yet, by what they were sent with: each intent has its own. */
+  const open = useRef(new Map<string, string>())
   const latest = useRef({ action, options })
   latest.current = { action, options }
 
   const run = useCallback((payload: Payload): Promise<Result> => {
-    key.current ??= mint()
     const { action, options } = latest.current
-    const keyed = withKey(payload, options.field ?? 'idempotencyKey', key.current)
+    const field = options.field ?? 'idempotencyKey'
+    const content = contentOf(payload, field)
+    const key = open.current.get(content) ?? mint()
+    open.current.set(content, key)
+    const answered = () => {
+      if (open.current.get(content) === key) open.current.delete(content)
+    }
     return new Promise<Result>((resolve, reject) => {
       startTransition(async () => {
         try {
-          const result = await tryUntilAnswered(() => action(keyed), options, setAttempt)
-          key.current = undefined
+          const result = await tryUntilAnswered(
+            () => action(withKey(payload, field, key)),
+            options,
+            setAttempt,
+          )
+          answered()
           resolve(result)
         } catch (error) {
           // Next navigates by what a transition throws.
           if (isControlFlow(error)) {
-            key.current = undefined
+            answered()
             throw error
           }
           reject(error)

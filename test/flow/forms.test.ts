@@ -214,12 +214,44 @@ describe.skipIf(browser === undefined || postgres === undefined)('a form in a br
     const page = await open('/hook')
     const posts = await loseFirstAnswer(page, 2)
     const before = await orders('hook')
-    await page.getByRole('button').click()
+    await page.getByRole('button', { name: 'Place order' }).click()
     await placed(page)
     expect(posts()).toBe(3)
     expect(await orders('hook')).toBe(before + 1)
-    await page.getByRole('button').click()
+    await page.getByRole('button', { name: 'Place order' }).click()
     await expect.poll(() => orders('hook')).toBe(before + 2)
+  })
+
+  it('sends a key each for two payloads at once: useIdempotentAction', async () => {
+    const page = await open('/hook')
+    await page.getByRole('button', { name: 'Place two' }).click()
+    await expect.poll(() => orders('hook-tea')).toBe(1)
+    await expect.poll(() => orders('hook-coffee')).toBe(1)
+  })
+
+  it('sends another key with other content when the form went away with its answer', async () => {
+    const page = await open('/dialog')
+    for (const content of [item, `${item} again`]) {
+      await page.getByRole('button', { name: 'Open' }).click()
+      await ready(page)
+      await page.locator('[name=item]').fill(content)
+      await page.getByRole('button', { name: 'Place order' }).click()
+      await placed(page)
+      await page.locator('form').waitFor({ state: 'detached' })
+      await expect.poll(() => orders(content)).toBe(1)
+    }
+  })
+
+  it('never gives two forms of a page one key, wherever a form is added', async () => {
+    const page = await open('/rows')
+    const keys = () =>
+      page
+        .locator('[name=idempotencyKey]:enabled')
+        .evaluateAll((fields) => fields.map((field) => (field as HTMLInputElement).value))
+    await expect.poll(keys).toHaveLength(2)
+    await page.getByRole('button', { name: 'Add' }).click()
+    await expect.poll(keys).toHaveLength(3)
+    expect(new Set(await keys()).size).toBe(3)
   })
 
   async function open(path: string, javaScriptEnabled = true): Promise<Page> {
@@ -233,7 +265,11 @@ describe.skipIf(browser === undefined || postgres === undefined)('a form in a br
 
   /** The page is alive: its key is there, or it has none. */
   async function ready(page: Page) {
-    if (new URL(page.url()).pathname === '/hook') return page.waitForLoadState('networkidle')
+    if (
+      ['/hook', '/rows'].includes(new URL(page.url()).pathname) ||
+      (await page.locator('form').count()) === 0
+    )
+      return page.waitForLoadState('networkidle')
     return expect.poll(() => keyOf(page).catch(() => '')).toMatch(/^[0-9a-f]{32}$/)
   }
 

@@ -6,8 +6,8 @@
  *   KV answers        then
  *   won, takeover     the database decides: run, or the receipt's result, which heals the KV
  *   replay            that is the result
- *   busy, mismatch    refused
- *   unknown, nothing  the database decides
+ *   busy              refused
+ *   anything else     the database decides: the KV may not have heard that a run was rolled back
  */
 import { diag } from '@opentelemetry/api'
 import {
@@ -77,7 +77,7 @@ async function claimInFront(
 ): Promise<Claim | undefined> {
   try {
     const claim = await claimOrWait(kv, request, waitMs)
-    return claim.outcome === 'unknown' ? undefined : claim
+    return claim.outcome === 'unknown' || claim.outcome === 'mismatch' ? undefined : claim
   } catch (cause) {
     diag.warn(`throughline: the ${kv.name} store did not answer; the database decides alone.`, cause)
     return undefined

@@ -3,6 +3,8 @@
  * client is known by the few methods that are called, so none is a dependency.
  */
 
+import type { EventEmitter } from 'node:events'
+
 /** Runs one statement with texts for its parameters, and answers the first row's column `answer`. */
 export type RunStatement = (text: string, parameters: (string | null)[]) => Promise<string | undefined>
 
@@ -116,7 +118,7 @@ export function hasSqlState(error: unknown, state: string, depth = 0): boolean {
 }
 
 interface PgClient {
-  query(text: string, values?: unknown[]): Promise<{ rows: unknown[] }>
+  query(text: string, values?: unknown[]): Promise<{ rows: unknown[]; command?: string }>
   release(error?: unknown): void
   on(event: 'error', listener: () => void): void
   off(event: 'error', listener: () => void): void
@@ -135,7 +137,10 @@ function ofPgPool(pool: { connect(): Promise<PgClient>; query: PgClient['query']
       try {
         await client.query('BEGIN')
         const value = await body(client, on(client))
-        await client.query('COMMIT')
+        // A statement that failed behind the body's back makes the server roll back, and say so by the tag alone.
+        const { command } = await client.query('COMMIT')
+        if (command !== 'COMMIT')
+          throw new Error('The transaction was rolled back: a statement in it failed and was not awaited.')
         return value
       } catch (error) {
         await client.query('ROLLBACK').catch((cause: unknown) => {
@@ -161,6 +166,8 @@ function ofPostgresJs(sql: PostgresJsClient): Database<PostgresJsClient> {
 }
 
 interface DrizzleClient {
+  /** The driver, which may be a Pool of pg. */
+  $client?: { on?: (event: 'acquire', listener: (client: EventEmitter) => void) => void; totalCount?: number }
   execute(query: unknown): PromiseLike<unknown>
   transaction<T>(body: (tx: DrizzleClient) => Promise<T>): Promise<T>
 }
@@ -173,9 +180,27 @@ function ofDrizzle(db: DrizzleClient): Database<DrizzleClient> {
         getSQL: () => query,
         toQuery: () => ({ sql, params, typings: params.map(() => 'none') }),
       }
-      return queryable.execute(query)
+      // Its own error quotes the parameters, and with them the result that was to be stored.
+      return Promise.resolve(queryable.execute(query)).catch((error: unknown) => {
+        throw error instanceof Error && error.cause !== undefined ? error.cause : error
+      })
     })
+  keepAliveOnCut(db.$client)
   return { run: on(db), transaction: (body) => db.transaction((tx) => body(tx, on(tx))) }
+}
+
+/** Pools and connections that are listened to. */
+const heard = new WeakSet<object>()
+
+// A connection that is cut while a transaction has it says so by an event, which would end the process.
+function keepAliveOnCut(pool: DrizzleClient['$client']): void {
+  if (typeof pool?.totalCount !== 'number' || heard.has(pool)) return
+  heard.add(pool)
+  pool.on?.('acquire', (client) => {
+    if (heard.has(client)) return
+    heard.add(client)
+    client.on('error', () => {})
+  })
 }
 
 interface PrismaClient {

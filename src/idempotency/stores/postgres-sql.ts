@@ -69,7 +69,7 @@ SELECT json_build_object('state', r.state, 'fingerprint', r.fingerprint, 'token'
   'leaseEndsAt', ${epochMs('r.lease_ends_at')}, 'expiresAt', ${epochMs('r.expires_at')})::text AS answer
 FROM ${table} AS r WHERE r.key = $1::text AND r.expires_at > ${clock('$2')}`,
     sweep: `
-WITH expired AS (SELECT key FROM ${table} WHERE expires_at <= ${clock('$1')} LIMIT 1000 FOR UPDATE SKIP LOCKED),
+WITH expired AS (SELECT key FROM ${table} WHERE expires_at <= (SELECT ${clock('$1')}) LIMIT 1000 FOR UPDATE SKIP LOCKED),
 swept AS (DELETE FROM ${table} AS r USING expired WHERE r.key = expired.key RETURNING 1)
 SELECT count(*)::text AS answer FROM swept`,
     look: `

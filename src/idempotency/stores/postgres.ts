@@ -21,6 +21,7 @@ import {
   databaseOf,
   hasSqlState,
   type PostgresDatabase,
+  type RunStatement,
   type TransactionOf,
 } from './postgres-client.js'
 import { type Records, recordsOf } from './postgres-records.js'
@@ -58,7 +59,7 @@ export interface PostgresLeaseOptions<Choice extends OnUnknown = OnUnknown> exte
 const LOCK_NOT_AVAILABLE = '55P03'
 const SERIALIZATION_FAILURE = '40001'
 
-/** Claims that lost to one that committed meanwhile, under `repeatable read` or stricter: the next sees it. */
+/** For what lost to another that committed meanwhile, under `repeatable read` or stricter: the next try sees it. */
 const CLAIM_RETRIES = 10
 
 /** Long enough for a replay to count its hit before another, short against any run. */
@@ -146,11 +147,21 @@ function transactionStore(
 }
 
 function leaseStore(
-  { run }: Database<unknown>,
+  database: Database<unknown>,
   records: Records,
   besideClaim: () => void,
   onUnknown: OnUnknown,
 ): IdempotencyStore {
+  // The same parameters, and so the same token: sent again, it is the same claim or verb.
+  const run: RunStatement = async (text, parameters) => {
+    for (let retriesLeft = CLAIM_RETRIES; ; retriesLeft -= 1) {
+      try {
+        return await database.run(text, parameters)
+      } catch (error) {
+        if (retriesLeft === 0 || !hasSqlState(error, SERIALIZATION_FAILURE)) throw error
+      }
+    }
+  }
   return {
     name: 'postgres',
     guarantee: guaranteeOf(onUnknown),

@@ -41,7 +41,9 @@ function ioredisCalls(client: IoredisLike): ScriptCalls {
       orLoading(
         () => client.evalsha(sha1, keys.length, ...keys, ...args),
         () => client.eval(text, keys.length, ...keys, ...args),
-      ),
+      ).catch((error: unknown) => {
+        throw withoutCommand(error)
+      }),
   }
 }
 
@@ -53,4 +55,10 @@ function nodeRedisCalls(client: NodeRedisLike): ScriptCalls {
         () => client.eval(text, { keys, arguments: args }),
       ),
   }
+}
+
+// ioredis hangs the command on its errors, and with it the result that was to be stored.
+function withoutCommand(error: unknown): unknown {
+  if (!(error instanceof Error)) return error
+  return Object.assign(new Error(error.message), { name: error.name })
 }

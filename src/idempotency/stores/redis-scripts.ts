@@ -88,7 +88,7 @@ end
 if not isRepeat then hits = hits + 1 end
 if not (isRepeat and outcome == 'busy') then
   local length = call('RPUSH', uses, firstUsedAt .. '|' .. hits .. '|' .. now .. '|' .. outcome .. '|' .. trace)
-  if length == 1 then call('PEXPIRE', uses, lease + 2 * retention) end
+  call('PEXPIRE', uses, lease + 2 * retention)
   if length >= ${2 * TIMELINE_LENGTH} then call('LTRIM', uses, -${TIMELINE_LENGTH}, -1) end
 end
 if outcome == 'won' or outcome == 'takeover' then
