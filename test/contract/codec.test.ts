@@ -71,6 +71,11 @@ describe('the result codec', () => {
 
   it.each<[string, unknown, RegExp]>([
     ['a function', { order: { onPaid: () => {} } }, /Cannot stringify a function \(at "\.order\.onPaid"\)/],
+    [
+      'a function in a Map, whose key is data,',
+      new Map([['alice@secret.example', () => {}]]),
+      /Cannot stringify a function \(at "\.get\(…\)"\)/,
+    ],
     ['a promise', Promise.resolve(1), /Cannot stringify a Promise/],
     ['a property named __proto__', JSON.parse('[{"__proto__":1}]'), /__proto__ keys \(at "\[0\]"\)/],
     [

@@ -89,6 +89,24 @@ describe.skipIf(postgres === undefined || kv === undefined)('hybridStore', () =>
     expect(seen).toEqual(['replay', 'replay'])
   })
 
+  it('lets the database decide when the KV did not hear that a run was rolled back', async () => {
+    const table = await freshTable(pool)
+    const front = redisStore(redis, { onUnknown: 'rerun', prefix: `test:${randomUUID()}:` })
+    const deaf = { ...front, abort: () => Promise.reject(new Error('The KV is out.')) }
+    const options = use()
+    const failing = runOnce(hybridStore(deaf, postgresStore(pool, { table })), options, () => {
+      throw new Error('out of tea')
+    })
+    await expect(failing).rejects.toThrow('out of tea')
+    const store = hybridStore(front, postgresStore(pool, { table }))
+    const corrected = { ...options, payload: { item: 'coffee' } }
+    expect(await runOnce(store, corrected, () => 'coffee')).toBe('coffee')
+    expect(await runOnce(store, corrected, () => 'again')).toBe('coffee')
+    await expect(runOnce(store, { ...options, payload: 'tea' }, () => 'tea')).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_MISMATCH',
+    })
+  })
+
   it('commits one row when the KV loses its records while the run goes on', async () => {
     const [here, there] = await createStores()
     const options = { ...use(), inFlight: { waitMs: 20_000 } }

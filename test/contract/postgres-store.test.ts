@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
+import { inspect } from 'node:util'
 import { PGlite } from '@electric-sql/pglite'
 import { PrismaPg } from '@prisma/adapter-pg'
 import { sql } from 'drizzle-orm'
@@ -231,6 +232,60 @@ describe.skipIf(server === undefined)('postgresStore', () => {
     const results = await Promise.all(Array.from({ length: 8 }, () => runOnce(store(), options, order)))
     expect(results).toEqual(Array(8).fill(1))
     await strict.end()
+  })
+
+  it('lets one of many callers win under a stricter isolation, apart from the app too', async () => {
+    const strict = new pg.Pool({
+      connectionString: url,
+      options: '-c default_transaction_isolation=serializable',
+    })
+    const table = await freshTable(pool)
+    const store = postgresStore(strict, { table, mode: 'lease', onUnknown: 'retain' })
+    const request = { key: 'key', fingerprint: 'f', leaseMs: 60_000, retentionMs: 60_000 }
+    const claims = await Promise.all(Array.from({ length: 10 }, () => store.claim(request)))
+    expect(claims.filter(({ outcome }) => outcome === 'won')).toHaveLength(1)
+    expect(claims.filter(({ outcome }) => outcome === 'busy')).toHaveLength(9)
+    await strict.end()
+  })
+
+  it('does not take a COMMIT that the server answers with ROLLBACK for one', async () => {
+    const table = await freshTable(pool)
+    const item = randomUUID()
+    // As if a statement that the body did not await failed at the last moment.
+    const sabotaged = new Proxy(pool, {
+      get(target, name) {
+        const own: unknown = Reflect.get(target, name)
+        if (name !== 'connect') return typeof own === 'function' ? own.bind(target) : own
+        return async () => {
+          const client = await target.connect()
+          return new Proxy(client, {
+            get(connection, property) {
+              const value: unknown = Reflect.get(connection, property)
+              if (typeof value !== 'function') return value
+              return async (...args: unknown[]) => {
+                if (args[0] === 'COMMIT') await connection.query(BROKEN).catch(() => {})
+                return Reflect.apply(value, connection, args)
+              }
+            },
+          })
+        }
+      },
+    })
+    const options = use()
+    const order = runOnce(postgresStore(sabotaged, { table }), options, async ({ tx }) => {
+      await tx.query(INSERT, [item])
+      return 'done'
+    })
+    await expect(order).rejects.toThrow(/rolled back/)
+    expect((await pool.query('SELECT FROM orders WHERE item = $1', [item])).rowCount).toBe(0)
+    expect(await runOnce(postgresStore(pool, { table }), options, () => 'ran')).toBe('ran')
+  })
+
+  it('names an error of Drizzle without the parameters of its statement', async () => {
+    const store = postgresStore(drizzlePg, { table: 'not_there', mode: 'lease', onUnknown: 'retain' })
+    const refused = await store.complete('key.token', 'SECRET').catch((error: unknown) => error)
+    expect(String(refused)).toMatch(/not_there/)
+    expect(inspect(refused, { depth: 9, showHidden: true })).not.toContain('SECRET')
   })
 
   it('takes four statements beside those of the body, and one for a claim apart', async () => {

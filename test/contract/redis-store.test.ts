@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { inspect } from 'node:util'
 import fc from 'fast-check'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
@@ -62,6 +63,15 @@ describe.skipIf(server === undefined).each<[string, RedisClient]>([
     expect(await monitored()).toHaveLength(2)
     expect(await runOnce(store, options, () => 'again')).toBe('done')
     expect(await monitored()).toHaveLength(1)
+  })
+
+  it('names the failure of a command without what was to be stored', async () => {
+    const keys = prefix()
+    const store = redisStore(client, { onUnknown: 'retain', prefix: keys })
+    await ioredis.lpush(`${keys}{key}`, 'not a text')
+    const error = await store.complete('key.token', 'SECRET').catch((thrown: unknown) => thrown)
+    expect(String(error)).toMatch(/WRONGTYPE/)
+    expect(inspect(error, { depth: 9, showHidden: true })).not.toContain('SECRET')
   })
 
   it('loads its scripts again when the server has lost them', async () => {

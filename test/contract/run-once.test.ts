@@ -153,6 +153,8 @@ describe('runOnce, while the first use is in flight', () => {
       use.run(() => first.promise.then(() => ({ order: ++runs })), { inFlight: { waitMs: 60_000 } }),
     )
     await vi.waitFor(() => expect(claims).toBe(50))
+    // Each pauses for a turn before it looks for a flight.
+    await new Promise((resolve) => setTimeout(resolve, 0))
     first.resolve()
     const orders = await Promise.all(callers)
     expect(orders).toEqual(Array(50).fill({ order: 1 }))

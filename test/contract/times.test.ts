@@ -56,13 +56,12 @@ describe('how long things last', () => {
 
   it.each([
     ['leaseMs', 0],
+    ['leaseMs', 1e14],
     ['retentionMs', -1],
     ['retryHorizonMs', 1.5],
     ['suspectWindowMs', Number.NaN],
   ])('refuses %s: %s', async (option, value) => {
     const timesOf = await freshTimesOf()
-    expect(() => timesOf({ name: 'n', [option]: value })).toThrow(
-      `runOnce: "${option}" must be a whole number`,
-    )
+    expect(() => timesOf({ name: 'n', [option]: value })).toThrow(`runOnce: "${option}" must be `)
   })
 })

@@ -178,6 +178,16 @@ describe.skipIf(browser === undefined || postgres === undefined)('a form in a br
     expect(await orders(`${item} and milk`)).toBe(1)
   })
 
+  it('tells the forms of a list apart without JavaScript, by what is bound to their actions', async () => {
+    const page = await open('/bound', false)
+    for (const row of ['one', 'two', 'two']) {
+      await page.goto(`${server.url}/bound`)
+      await page.getByRole('button', { name: `Order ${row}` }).click()
+      await placed(page)
+    }
+    expect([await orders('row one'), await orders('row two')]).toEqual([1, 1])
+  })
+
   it('makes one order when the answer is lost and Next sends the action again', async () => {
     const page = await open('/')
     await page.locator('[name=item]').fill(item)
