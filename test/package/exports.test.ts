@@ -28,6 +28,7 @@ const DESIGNED: Record<string, string> = {
   './idempotency/hybrid': 'src/idempotency/stores/hybrid.ts',
   // Other client libraries are traced by register(), without an import.
   './clients/pglite': 'src/clients/database/pglite.ts',
+  './clients/upstash': 'src/clients/kv/upstash.ts',
   './outbox': 'src/outbox/index.ts',
   './react': 'src/react/index.ts',
   './browser': 'src/browser/index.ts',
@@ -92,6 +93,9 @@ describe('the names behind the paths', () => {
         ],
         "./clients/pglite": [
           "instrumentPglite",
+        ],
+        "./clients/upstash": [
+          "instrumentKv",
         ],
         "./idempotency": [
           "DEFAULT_MAX_RESULT_BYTES",

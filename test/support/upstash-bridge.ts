@@ -1,6 +1,7 @@
 /**
  * Upstash's REST interface in front of a real Redis: what of it the clients use, and nothing of its own.
- * `POST /` takes one command as a JSON list, `POST /pipeline` a list of them.
+ * `POST /` takes one command as a JSON list, `POST /pipeline` a list of them, and
+ * `POST /multi-exec` a list to run as one.
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -13,6 +14,8 @@ export interface UpstashBridge {
   token: string
   /** Commands received so far, as names. */
   commands: string[]
+  /** Headers of the requests received so far. */
+  headers: IncomingMessage['headers'][]
   stop(): Promise<void>
 }
 
@@ -23,6 +26,7 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
   const redis = new Redis(redisUrl)
   const token = 'bridge-token'
   const commands: string[] = []
+  const headers: IncomingMessage['headers'][] = []
   // The name that the client gives a script, to the name of the same without the flags.
   const scripts = new Map<string, string>()
 
@@ -41,7 +45,18 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
     }
   }
 
+  const executeAtOnce = async (list: unknown[][]) => {
+    const transaction = redis.multi()
+    for (const [name, ...args] of list) {
+      commands.push(String(name).toUpperCase())
+      transaction.call(String(name), ...args.map(String))
+    }
+    const replies = (await transaction.exec()) ?? []
+    return replies.map(([error, result]) => (error === null ? { result } : { error: error.message }))
+  }
+
   const server = createServer(async (request, response) => {
+    headers.push(request.headers)
     const body = JSON.parse(await textOf(request))
     const isAllowed = request.headers.authorization === `Bearer ${token}`
     const base64 = request.headers['upstash-encoding'] === 'base64'
@@ -49,7 +64,9 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
       ? { error: 'Unauthorized' }
       : request.url === '/pipeline'
         ? await Promise.all(body.map((command: unknown[]) => execute(command.map(String))))
-        : await execute(body.map(String))
+        : request.url === '/multi-exec'
+          ? await executeAtOnce(body)
+          : await execute(body.map(String))
     const status = isAllowed ? ('error' in answers ? 400 : 200) : 401
     response.writeHead(status, { 'content-type': 'application/json' })
     response.end(JSON.stringify(base64 ? encoded(answers) : answers))
@@ -61,6 +78,7 @@ export async function startUpstashBridge(redisUrl: string): Promise<UpstashBridg
     url: `http://127.0.0.1:${port}`,
     token,
     commands,
+    headers,
     async stop() {
       redis.disconnect()
       server.closeAllConnections()

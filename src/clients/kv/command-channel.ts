@@ -4,10 +4,11 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { tracingChannel } from 'node:diagnostics_channel'
-import { type Attributes, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { type Span, SpanKind, trace } from '@opentelemetry/api'
 import { contextStorage, countCall, type RequestContext, tryGetContext } from '../../context/index.js'
 import { recordSeconds } from '../../telemetry/meter.js'
 import { ATTRIBUTE, METRIC, SCOPE } from '../../telemetry/names.js'
+import { attributesOf, markFailed } from './command-span.js'
 import { watchRecipe } from './recipe.js'
 
 /** A message on the command or batch channel: the part that ioredis 6 and node-redis 6 share. */
@@ -113,23 +114,4 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: st
     contextStorage as unknown as import('node:async_hooks').AsyncLocalStorage<ChannelMessage>,
     () => undefined as unknown as ChannelMessage,
   )
-}
-
-function attributesOf(message: ChannelMessage, operation: string): Attributes {
-  const attributes: Attributes = { [ATTRIBUTE.dbSystem]: 'redis', [ATTRIBUTE.dbOperation]: operation }
-  if (message.database !== undefined) attributes[ATTRIBUTE.dbNamespace] = String(message.database)
-  if (message.serverAddress !== undefined) attributes[ATTRIBUTE.serverAddress] = message.serverAddress
-  if (message.serverPort !== undefined) attributes[ATTRIBUTE.serverPort] = message.serverPort
-  if (message.batchSize !== undefined) attributes[ATTRIBUTE.dbBatchSize] = message.batchSize
-  return attributes
-}
-
-// A reply error begins with its code (`WRONGTYPE Operation against …`); its text may quote a key, so only
-// the code or the error's class is kept.
-function markFailed(span: Span, error: unknown): void {
-  const message = error instanceof Error ? error.message : ''
-  const code = /^[A-Z]{2,}(?= )/.exec(message)?.[0]
-  const type = code ?? (error as { code?: string }).code ?? (error instanceof Error ? error.name : 'Error')
-  span.setAttribute(ATTRIBUTE.errorType, type)
-  span.setStatus({ code: SpanStatusCode.ERROR, message: type })
 }
