@@ -15,7 +15,7 @@ export interface ThroughlineOptions {
   correlationHeaders?: readonly string[]
   /** Hosts, beside loopback and the app's own, whose calls carry the ID: `*.example.com`, or a RegExp. Default none. */
   propagateTo?: readonly (string | RegExp)[]
-  /** KV keys that are idempotency keys of a hand-written recipe. `*` stands for anything. Default `['idempotency:*']`. */
+  /** KV keys that are idempotency keys of a hand-written recipe. `*` stands for anything. Default `['idempotency:*', 'idem:*']`. */
   idempotencyKeys?: readonly string[]
   /** Append `correlation_id` and `traceparent` to SQL statements. Default true. */
   sqlComments?: boolean

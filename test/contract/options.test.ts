@@ -10,7 +10,7 @@ describe('resolveOptions', () => {
       serviceName: 'next-app',
       correlationHeaders: ['x-correlation-id'],
       propagateTo: [],
-      idempotencyKeys: ['idempotency:*'],
+      idempotencyKeys: ['idempotency:*', 'idem:*'],
       sqlComments: true,
       nextInternals: false,
       requestLog: true,

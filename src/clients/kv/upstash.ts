@@ -37,7 +37,7 @@ export interface UpstashRestClient {
 
 /** How a client is traced. */
 export interface InstrumentKvOptions {
-  /** Keys of a hand-written idempotency recipe, `*` for any characters. Default `['idempotency:*']`. */
+  /** Keys of a hand-written idempotency recipe, `*` for any characters. Default `['idempotency:*', 'idem:*']`. */
   idempotencyKeys?: readonly string[]
 }
 
