@@ -57,6 +57,12 @@ export function keyHitOf(span: StoredSpan): KeyHit | undefined {
   }
 }
 
+/** The trace of a request that missed the same key at the same time, or an empty text; undefined without a race. */
+export function raceOf(span: StoredSpan): string | undefined {
+  if (span.attributes[ATTRIBUTE.idempotencyRace] !== true) return undefined
+  return span.links.find((link) => link.attributes[ATTRIBUTE.idempotencyRace] === true)?.traceId ?? ''
+}
+
 /** Why a span failed, or undefined when it did not. */
 export function errorOf(span: StoredSpan): string | undefined {
   if (span.status !== 'error') return undefined

@@ -4,7 +4,7 @@ import type { SpanNode, TraceItem, TraceTree } from '../query/trace-tree.js'
 import { ATTRIBUTE, LOG_FIELD } from '../telemetry/names.js'
 import { formatDuration } from './durations.js'
 import type { Row, Segment } from './paint.js'
-import { errorOf, type KeyHit, keyHitOf, spanHints } from './span-summary.js'
+import { errorOf, type KeyHit, keyHitOf, raceOf, spanHints } from './span-summary.js'
 import type { Terminal } from './terminal.js'
 
 /** Deeper levels are drawn at this indentation, in cells: a stranger's trace may be 10 000 levels deep. */
@@ -72,6 +72,8 @@ function spanRows(node: SpanNode, { lead, indent }: Pending, isCopy: boolean, te
   if (error !== undefined)
     rows.push({ label: [below, { text: `${glyphs.cross} ${error}`, style: colors.red }] })
   if (hit !== undefined && !isCopy) rows.push(hitRow(hit, below, span.traceId, terminal))
+  const race = raceOf(span)
+  if (race !== undefined) rows.push(raceRow(race, below, terminal))
   return rows
 }
 
@@ -80,6 +82,15 @@ function barColor(node: SpanNode, { colors }: Terminal): (text: string) => strin
   return attributes[ATTRIBUTE.dbSystem] !== undefined || attributes['db.system'] !== undefined
     ? colors.magenta
     : colors.cyan
+}
+
+function raceRow(otherTraceId: string, below: Segment, { colors, glyphs }: Terminal): Row {
+  const label: Segment[] = [
+    below,
+    { text: `${glyphs.flag} idempotency race`, style: (text) => colors.bold(colors.red(text)) },
+    { text: '  two requests missed the key at once, and both did the work', style: colors.yellow },
+  ]
+  return otherTraceId === '' ? { label } : { label, tail: traceTail(otherTraceId, below, colors) }
 }
 
 function hitRow(hit: KeyHit, below: Segment, traceId: string, { colors, glyphs }: Terminal): Row {
@@ -93,14 +104,16 @@ function hitRow(hit: KeyHit, below: Segment, traceId: string, { colors, glyphs }
   if (hit.originTraceId === undefined) return { label }
   if (hit.originTraceId === traceId)
     return { label: [...label, { text: ', in this trace', style: colors.yellow }] }
+  return { label, tail: traceTail(hit.originTraceId, below, colors) }
+}
+
+/** Another trace, beside the row or, where there is no room, below it. */
+function traceTail(traceId: string, below: Segment, colors: Terminal['colors']): NonNullable<Row['tail']> {
   const segments: Segment[] = [
     { text: 'trace ', style: colors.yellow },
-    { text: hit.originTraceId, style: (text) => colors.bold(colors.yellow(text)) },
+    { text: traceId, style: (text) => colors.bold(colors.yellow(text)) },
   ]
-  return {
-    label,
-    tail: { joint: { text: ', ', style: colors.yellow }, indent: [below, { text: '  ' }], segments },
-  }
+  return { joint: { text: ', ', style: colors.yellow }, indent: [below, { text: '  ' }], segments }
 }
 
 /**

@@ -34,6 +34,8 @@ export interface IdempotencyNote {
   /** Hash of another key that brought the same payload a moment ago. */
   suspect_of?: string
   hits?: number
+  /** Another request missed the key at the same time. */
+  race?: boolean
 }
 
 /** What is known about the request that is being served. Only the mutable fields change, as Next tells more. */

@@ -3,7 +3,7 @@
  * the request's first span (so that a trace search finds it there), a counter, and a note for the log line.
  */
 import { type Attributes, type Span, type SpanContext, TraceFlags, trace } from '@opentelemetry/api'
-import { tryGetContext } from '../context/index.js'
+import { type RequestContext, tryGetContext } from '../context/index.js'
 import { count } from './meter.js'
 import { ATTRIBUTE, EVENT, METRIC } from './names.js'
 
@@ -111,6 +111,28 @@ function showSuspect(span: Span, { keyHash, origin }: IdempotencySuspect): void 
   span.addEvent(EVENT.idempotencySuspect, { [ATTRIBUTE.idempotencySuspectKeyHash]: keyHash })
   const context = origin && spanContextOf(origin)
   if (context !== undefined) span.addLink({ context, attributes: { [EVENT.idempotencySuspect]: true } })
+}
+
+/**
+ * Flags a request that did the same work as another at once: on its first span, with a link to the other's, and
+ * for its log line.
+ */
+export function showRace(request: RequestContext, other: RequestContext, keyHash: string): void {
+  const { firstSpan } = request
+  if (firstSpan?.isRecording()) {
+    // The hash is on the event alone: the span did not use the key, it found none.
+    firstSpan.setAttribute(ATTRIBUTE.idempotencyRace, true)
+    firstSpan.addEvent(EVENT.idempotencyRace, { [ATTRIBUTE.idempotencyKeyHash]: keyHash })
+    const context = other.firstSpan?.spanContext()
+    if (context !== undefined) firstSpan.addLink({ context, attributes: { [EVENT.idempotencyRace]: true } })
+  }
+  request.idempotency = {
+    outcome: 'unknown',
+    key_hash: keyHash,
+    hit: false,
+    ...request.idempotency,
+    race: true,
+  }
 }
 
 /** Where the code running now could later be found: the origin to store with a first use. */

@@ -22,6 +22,7 @@ export const ATTRIBUTE = {
   idempotencyGuarantee: 'idempotency.guarantee',
   idempotencyAgeMs: 'idempotency.age_ms',
   idempotencyFence: 'idempotency.fence',
+  idempotencyRace: 'idempotency.race',
   idempotencySuspect: 'idempotency.suspect',
   idempotencySuspectKeyHash: 'idempotency.suspect.key_hash',
   idempotencyOriginTraceId: 'idempotency.origin.trace_id',
@@ -44,6 +45,7 @@ export const ATTRIBUTE = {
 
 export const EVENT = {
   idempotencyHit: 'idempotency.hit',
+  idempotencyRace: 'idempotency.race',
   idempotencySuspect: 'idempotency.suspect',
 } as const
 

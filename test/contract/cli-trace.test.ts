@@ -97,6 +97,16 @@ POST /checkout ⚑  303                                                  48.2 ms
     expect(run('trace', 'order-9').stdout).toContain('info  lonely')
   })
 
+  it('shows that another request missed the same key at once, and which', () => {
+    const race = attributes({ 'idempotency.race': true })
+    const link = { traceId: ORIGIN, spanId: id('9'), attributes: race }
+    writeSpans([span('1', { name: 'POST /pay', attributes: race, links: [link] })])
+    const [, said] = run('trace', TRACE).stdout.split('⚑ ')
+    expect(said?.replace(/\s+/g, ' ').trim()).toBe(
+      `idempotency race two requests missed the key at once, and both did the work trace ${ORIGIN}`,
+    )
+  })
+
   it('leaves log lines out with --no-logs', () => {
     writeCheckout()
     expect(run('trace', TRACE, '--no-logs').stdout).not.toContain('order received')
@@ -306,6 +316,7 @@ async function rendered(
 }
 
 interface GivenSpan {
+  links?: unknown[]
   traceId?: string
   parentSpanId?: string
   name?: string

@@ -56,7 +56,14 @@ const SIDE_BY_SIDE: Record<string, readonly string[]> = {
     'postgres-sql.ts',
   ],
   'src/clients/database': ['sql-comment.ts', 'statement-span.ts'],
-  'src/clients/kv': ['command-channel.ts', 'command-span.ts', 'recipe.ts', 'seen-keys.ts', 'key-patterns.ts'],
+  'src/clients/kv': [
+    'command-channel.ts',
+    'command-span.ts',
+    'recipe.ts',
+    'races.ts',
+    'seen-keys.ts',
+    'key-patterns.ts',
+  ],
   'src/clients/http': [],
 }
 

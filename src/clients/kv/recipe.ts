@@ -3,9 +3,10 @@
  * that says the key is already there is a second use, and is shown as one, without the app's help.
  */
 import type { Span } from '@opentelemetry/api'
-import { epochMs } from '../../context/index.js'
+import { epochMs, tryGetContext } from '../../context/index.js'
 import { currentOrigin, showIdempotencyUse } from '../../telemetry/idempotency.js'
 import { hashKey } from '../../telemetry/key-hash.js'
+import { noteMiss, noteWritten } from './races.js'
 import { noteFirstUse, noteHit } from './seen-keys.js'
 
 /** One finished KV command. */
@@ -18,7 +19,8 @@ export interface KvReply {
 }
 
 /**
- * Flags the span, and the request's first span, when the reply shows a key in use; notes a first write.
+ * Flags the span, and the request's first span, when the reply shows a key in use; notes a first write, and
+ * a key that was asked for and is not there.
  *
  * @param store the client's name, for the counter
  */
@@ -26,6 +28,12 @@ export function watchRecipe(span: Span, { command, key, reply }: KvReply, store:
   const sighting = sightingOf(command, reply)
   if (sighting === undefined) return
   const keyHash = hashKey(key)
+  if (sighting === 'missing') {
+    const requestContext = tryGetContext()
+    if (requestContext !== undefined) noteMiss(keyHash, requestContext)
+    return
+  }
+  noteWritten(keyHash)
   if (sighting === 'written') {
     noteFirstUse(keyHash, currentOrigin(), epochMs())
     return
@@ -46,19 +54,19 @@ export function watchRecipe(span: Span, { command, key, reply }: KvReply, store:
  * What a reply says about the key. The channels blank the arguments of SET, so `NX` cannot be read; but
  * only a SET that was refused replies null, and only `SET … GET` replies with an earlier value.
  */
-function sightingOf(command: string, reply: unknown): 'in use' | 'written' | undefined {
+function sightingOf(command: string, reply: unknown): 'in use' | 'written' | 'missing' | undefined {
   // Sent one by one inside a MULTI: the answer comes with EXEC.
   if (String(reply) === 'QUEUED') return undefined
   switch (command) {
     case 'GET':
     case 'HGET':
-      return reply === null || reply === undefined ? undefined : 'in use'
+      return reply === null || reply === undefined ? 'missing' : 'in use'
     case 'HGETALL':
       return typeof reply === 'object' && reply !== null && Object.keys(reply).length > 0
         ? 'in use'
-        : undefined
+        : 'missing'
     case 'EXISTS':
-      return Number(reply) > 0 ? 'in use' : undefined
+      return Number(reply) > 0 ? 'in use' : 'missing'
     case 'SETNX':
       return Number(reply) === 1 ? 'written' : 'in use'
     case 'SET':

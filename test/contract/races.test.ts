@@ -1,0 +1,122 @@
+import { randomUUID } from 'node:crypto'
+import { node, tracing } from '@opentelemetry/sdk-node'
+import { Redis } from 'ioredis'
+import { createClient } from 'redis'
+import { afterAll, beforeEach, describe, expect, it } from 'vitest'
+import { traceIoredis } from '../../src/clients/kv/ioredis.ts'
+import { compileKeyPatterns } from '../../src/clients/kv/key-patterns.ts'
+import { traceNodeRedis } from '../../src/clients/kv/node-redis.ts'
+import { getContext, runWithCorrelation } from '../../src/context/index.ts'
+import { correlationSpanProcessor } from '../../src/telemetry/sdk-pieces.ts'
+import { startRedis } from '../support/redis.ts'
+import { collectLogLines } from './log-lines.ts'
+
+const lines = collectLogLines()
+const exporter = new tracing.InMemorySpanExporter()
+const provider = new node.NodeTracerProvider({
+  spanProcessors: [correlationSpanProcessor(), new tracing.SimpleSpanProcessor(exporter)],
+})
+provider.register()
+const tracer = provider.getTracer('test')
+
+const isIdempotencyKey = compileKeyPatterns(['idempotency:*'])
+traceIoredis(isIdempotencyKey)
+traceNodeRedis(isIdempotencyKey)
+
+const server = await startRedis()
+const ioredis = new Redis(server?.url ?? '', { lazyConnect: true })
+const nodeRedis = createClient({ url: server?.url ?? '' })
+if (server !== undefined) await Promise.all([ioredis.connect(), nodeRedis.connect()])
+
+afterAll(async () => {
+  ioredis.disconnect()
+  if (nodeRedis.isOpen) nodeRedis.destroy()
+  await server?.stop()
+})
+beforeEach(() => exporter.reset())
+
+/** The part of a client that the recipe uses. */
+interface Kv {
+  get(key: string): Promise<unknown>
+  set(key: string, value: string): Promise<unknown>
+}
+
+function inRequest<T>(id: string, action: string, body: () => Promise<T>): Promise<T> {
+  return runWithCorrelation(id, () =>
+    tracer.startActiveSpan('request', async (span) => {
+      Object.assign(getContext(), { firstSpan: span, action: { name: action } })
+      try {
+        return await body()
+      } finally {
+        span.end()
+      }
+    }),
+  )
+}
+
+const requestSpans = () => exporter.getFinishedSpans().filter(({ name }) => name === 'request')
+const warnings = () => lines.filter(({ msg }) => /missed the same idempotency key/.test(String(msg)))
+
+/** The recipe as people write it; `looked` resolves when it has asked. */
+function recipe(kv: Kv, key: string) {
+  let look = () => {}
+  const looked = new Promise<void>((resolve) => {
+    look = resolve
+  })
+  const order = async (mayWrite: Promise<unknown>) => {
+    if ((await kv.get(key)) !== null) return
+    look()
+    await mayWrite
+    await kv.set(key, 'done')
+  }
+  return { order, looked }
+}
+
+describe.skipIf(server === undefined).each<[string, Kv]>([
+  ['ioredis', ioredis],
+  ['node-redis', nodeRedis as unknown as Kv],
+])('the race of a hand-written recipe, on %s', (_, kv) => {
+  it('is flagged on both requests, linked to each other, and named in a warning', async () => {
+    const key = `idempotency:${randomUUID()}`
+    const [one, other] = [recipe(kv, key), recipe(kv, key)]
+    const both = Promise.all([one.looked, other.looked])
+    await Promise.all([
+      inRequest('first', 'createOrder', () => one.order(both)),
+      inRequest('second', 'createOrder', () => other.order(both)),
+    ])
+    const spans = requestSpans()
+    expect(spans).toHaveLength(2)
+    for (const span of spans) {
+      const twin = spans.find((candidate) => candidate !== span)
+      expect(span.attributes['idempotency.race']).toBe(true)
+      expect(span.links.map(({ context }) => context.spanId)).toContain(twin?.spanContext().spanId)
+      const [event] = span.events.filter(({ name }) => name === 'idempotency.race')
+      expect(event?.attributes?.['idempotency.key_hash']).toMatch(/^[0-9a-f]{16}$/)
+    }
+    expect(warnings()).toMatchObject([{ level: 40, action: 'createOrder', idempotency: { race: true } }])
+    expect(JSON.stringify(lines)).not.toContain(key)
+  })
+
+  it('is none when one wrote before the other asked, when one asks twice, or when another key is missed', async () => {
+    const key = `idempotency:${randomUUID()}`
+    await inRequest('first', 'createOrder', async () => {
+      await kv.get(key)
+      await kv.get(key)
+      await kv.set(key, 'done')
+    })
+    await inRequest('second', 'createOrder', () => kv.get(key))
+    await inRequest('third', 'createOrder', () => kv.get(`idempotency:${randomUUID()}`))
+    for (const span of requestSpans()) expect(span.attributes).not.toHaveProperty('idempotency.race')
+    expect(warnings()).toEqual([])
+  })
+
+  it('is none with a request whose response was closed without a write', async () => {
+    const key = `idempotency:${randomUUID()}`
+    await inRequest('first', 'createOrder', async () => {
+      await kv.get(key)
+      getContext().isResponseOpen = false
+    })
+    await inRequest('second', 'createOrder', () => kv.get(key))
+    expect(warnings()).toEqual([])
+  })
+})
