@@ -1,6 +1,6 @@
 /** The few methods of a Redis client that the store calls, the same for ioredis and node-redis. */
 
-import { orLoading } from './redis-scripts.js'
+import { orLoading, withoutCommand } from './redis-scripts.js'
 import type { ScriptCalls } from './script-store.js'
 
 /** ioredis ≥5, standalone or cluster: the methods called. */
@@ -55,10 +55,4 @@ function nodeRedisCalls(client: NodeRedisLike): ScriptCalls {
         () => client.eval(text, { keys, arguments: args }),
       ),
   }
-}
-
-// ioredis hangs the command on its errors, and with it the result that was to be stored.
-function withoutCommand(error: unknown): unknown {
-  if (!(error instanceof Error)) return error
-  return Object.assign(new Error(error.message), { name: error.name })
 }

@@ -160,3 +160,13 @@ export async function orLoading(
     throw error
   }
 }
+
+/**
+ * A client's error without the command it failed on, and so without the result that was to be stored: ioredis
+ * hangs the command on the error, the REST clients quote it in the message.
+ */
+export function withoutCommand(error: unknown): Error {
+  const { name, message } = error instanceof Error ? error : { name: 'Error', message: String(error) }
+  const [short = ''] = message.split(/,? command was:/i, 1)
+  return Object.assign(new Error(short), { name })
+}

@@ -1,7 +1,7 @@
 /** Records in Upstash Redis over REST, through `@upstash/redis` or `@vercel/kv`. */
 import type { IdempotencyStore } from '../contract.js'
 import type { GuaranteeOf, OnUnknown } from '../on-unknown.js'
-import { orLoading, type Script, scriptOf } from './redis-scripts.js'
+import { orLoading, type Script, scriptOf, withoutCommand } from './redis-scripts.js'
 import { type ScriptCalls, type ScriptStoreOptions, scriptStore } from './script-store.js'
 
 /** `@upstash/redis` ≥1.34 and `@vercel/kv` 3: the methods called. */
@@ -76,11 +76,4 @@ return reply
 
 function unmarked(reply: unknown): unknown {
   return Array.isArray(reply) ? reply.map((text) => String(text).slice(MARK.length)) : reply
-}
-
-// The client's message quotes the whole command, and with it the result that was to be stored.
-function withoutCommand(error: unknown): Error {
-  const message = error instanceof Error ? error.message : String(error)
-  const [short = ''] = message.split(/,? command was:/i, 1)
-  return Object.assign(new Error(short), { name: error instanceof Error ? error.name : 'Error' })
 }
