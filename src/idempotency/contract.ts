@@ -81,10 +81,8 @@ export interface TransactionalStore<Tx> {
   read(key: string): Promise<IdempotencyRecord | undefined>
 }
 
-/** How a use of a transactional store ended. A run that has not committed yet tells nothing of its key. */
-export type Transacted<T> =
-  | { isRun: true; value: T }
-  | { isRun: false; claim: Exclude<Claim, OwnedClaim> | { outcome: 'busy' } }
+/** How a use of a transactional store ended. */
+export type Transacted<T> = { isRun: true; value: T } | { isRun: false; claim: RepeatClaim }
 
 /** Any store that `runOnce` takes. */
 // biome-ignore lint/suspicious/noExplicitAny: a store of any transaction is one.
@@ -121,6 +119,9 @@ export type OwnedClaim = Extract<Claim, { token: ClaimToken }>
 export function isOwned(claim: Claim): claim is OwnedClaim {
   return claim.outcome === 'won' || claim.outcome === 'takeover'
 }
+
+/** A claim whose caller does not run. A run that has not committed yet tells nothing of its key. */
+export type RepeatClaim = Exclude<Claim, OwnedClaim> | { outcome: 'busy' }
 
 /** What every claim tells of its key. */
 export interface KeyHistory {

@@ -9,6 +9,7 @@ export {
   type KeyHistory,
   type KeyUse,
   type OwnedClaim,
+  type RepeatClaim,
   TIMELINE_LENGTH,
   type Transacted,
   type TransactionalStore,

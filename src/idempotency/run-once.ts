@@ -7,8 +7,7 @@ import {
   type Claim,
   type IdempotencyStore,
   isOwned,
-  type OwnedClaim,
-  type Transacted,
+  type RepeatClaim,
   type TransactionalStore,
 } from './contract.js'
 import { runGuarded, runUnguarded } from './guarded-run.js'
@@ -26,9 +25,6 @@ import { runInTransaction } from './transaction-run.js'
 import { claimOrWait } from './waiting.js'
 
 type Body<R, T> = (run: R) => T | Promise<T>
-
-/** A claim whose caller does not run. */
-type RepeatClaim = Exclude<Claim, OwnedClaim> | Extract<Transacted<never>, { isRun: false }>['claim']
 
 /**
  * Runs `body` once per key, and resolves to its result, also on a replay.

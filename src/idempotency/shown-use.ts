@@ -6,13 +6,13 @@ import {
   isUseSeen,
   showIdempotencyUse,
 } from '../telemetry/idempotency.js'
-import type { AnyStore, Claim, Transacted } from './contract.js'
+import type { AnyStore, Claim, RepeatClaim } from './contract.js'
 import type { GuardedUse, RunOnceOptions } from './run.js'
 import { suspectOf } from './suspects.js'
 
 /** Shows what a claim found. */
 export function showClaim(
-  claim: Claim | Extract<Transacted<never>, { isRun: false }>['claim'],
+  claim: Claim | RepeatClaim,
   use: GuardedUse,
   store: AnyStore,
   options: RunOnceOptions,

@@ -1,12 +1,10 @@
 /** A run in the caller's transaction: the claim, the body's writes and the result commit together. */
-import { recordSeconds } from '../telemetry/meter.js'
-import { METRIC } from '../telemetry/names.js'
 import { type BodyEnd, endOf, keptText, resultOf } from './body-end.js'
 import type { OwnedClaim, Transacted, TransactionalStore } from './contract.js'
 import { openFlight } from './flights.js'
 import { storeUnavailableError } from './refusals.js'
 import type { GuardedUse, TransactionRun } from './run.js'
-import { landingOf } from './waiting.js'
+import { landingOf, recordClaim } from './waiting.js'
 
 /**
  * Uses the key in a transaction, and runs the body in it when the key is won. A body that throws rolls all
@@ -27,17 +25,13 @@ export async function runInTransaction<Tx, T>(
   if (leftMs === 0) return { isRun: false, claim: { outcome: 'busy' } }
 
   const startedMs = performance.now()
-  const claimed = (outcome: string) => {
-    const seconds = (performance.now() - startedMs) / 1000
-    recordSeconds(METRIC.idempotencyClaimDuration, seconds, { outcome, store: store.name })
-  }
   let hasRun = false
   let endFlight: (result?: string) => void = () => {}
   let kept: string | undefined
   try {
     const end = await store.transact(use, leftMs, async (claim, tx) => {
       hasRun = true
-      claimed(claim.outcome)
+      recordClaim(store, startedMs, claim.outcome)
       onClaim(claim)
       endFlight = openFlight(store, use)
       const ending = await endOf(() => body(runOf(claim, tx, use)))
@@ -47,12 +41,12 @@ export async function runInTransaction<Tx, T>(
       kept = keptText(result ?? { kind: 'returned', value: undefined }, use)
       return { value: ending, result: kept }
     })
-    if (!end.isRun) claimed(end.claim.outcome)
+    if (!end.isRun) recordClaim(store, startedMs, end.claim.outcome)
     return end
   } catch (cause) {
     kept = undefined
     if (hasRun) throw cause
-    claimed('error')
+    recordClaim(store, startedMs, 'error')
     throw storeUnavailableError(use, store.name, cause)
   } finally {
     endFlight(kept)

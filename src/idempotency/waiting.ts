@@ -70,9 +70,14 @@ async function timedClaim(store: IdempotencyStore, request: ClaimRequest): Promi
     outcome = claim.outcome
     return claim
   } finally {
-    const seconds = (performance.now() - startedMs) / 1000
-    recordSeconds(METRIC.idempotencyClaimDuration, seconds, { outcome, store: store.name })
+    recordClaim(store, startedMs, outcome)
   }
+}
+
+/** Tells how long a claim took, and what came of it; `error` when the store did not answer. */
+export function recordClaim(store: AnyStore, startedMs: number, outcome: string): void {
+  const seconds = (performance.now() - startedMs) / 1000
+  recordSeconds(METRIC.idempotencyClaimDuration, seconds, { outcome, store: store.name })
 }
 
 // Half fixed, half random: callers that began together do not ask together.
