@@ -4,11 +4,9 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { tracingChannel } from 'node:diagnostics_channel'
-import { type Span, SpanKind, trace } from '@opentelemetry/api'
-import { contextStorage, countCall, type RequestContext, tryGetContext } from '../../context/index.js'
-import { recordSeconds } from '../../telemetry/meter.js'
-import { ATTRIBUTE, METRIC, SCOPE } from '../../telemetry/names.js'
-import { attributesOf, markFailed } from './command-span.js'
+import type { Span } from '@opentelemetry/api'
+import { contextStorage, tryGetContext } from '../../context/index.js'
+import { closeCommand, markFailed, type OpenCommand, openCommand } from './command-span.js'
 import { watchRecipe } from './recipe.js'
 
 /** A message on the command or batch channel: the part that ioredis 6 and node-redis 6 share. */
@@ -44,12 +42,6 @@ export interface KvChannels {
 /** Sent by the client on its own account when it connects; a request did not ask for them. */
 const HANDSHAKE = new Set(['HELLO', 'AUTH', 'CLIENT', 'SELECT', 'READONLY', 'INFO'])
 
-interface OpenCommand {
-  span: Span
-  startedAt: number
-  requestContext: RequestContext
-}
-
 /**
  * Subscribes to one client's channels. Commands outside a request get no span.
  *
@@ -65,25 +57,16 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: st
     const operation = isBatch ? (message.batchMode ?? 'BATCH') : (message.command ?? '').toUpperCase()
     const isInBatch = message.batchMode !== undefined || currentBatch.getStore() !== undefined
     if (!isBatch && (isInBatch || HANDSHAKE.has(operation))) return
-    const span = trace
-      .getTracer(SCOPE)
-      .startSpan(operation, { kind: SpanKind.CLIENT, attributes: attributesOf(message, operation) })
-    message[OPEN] = { span, startedAt: performance.now(), requestContext }
+    message[OPEN] = openCommand(requestContext, operation, message)
   }
 
   const end = (message: ChannelMessage) => {
     const command = message[OPEN]
     if (command === undefined) return
     message[OPEN] = undefined
-    const durationMs = performance.now() - command.startedAt
     if (message.error === undefined) watchForRecipe(command.span, message)
     else markFailed(command.span, message.error)
-    command.span.end()
-    countCall(command.requestContext, 'kv', durationMs)
-    recordSeconds(METRIC.dbClientOperationDuration, durationMs / 1000, {
-      [ATTRIBUTE.dbSystem]: 'redis',
-      [ATTRIBUTE.dbOperation]: message.command?.toUpperCase() ?? message.batchMode ?? 'BATCH',
-    })
+    closeCommand(command)
   }
 
   const watchForRecipe = (span: Span, message: ChannelMessage) => {

@@ -1,6 +1,8 @@
-/** What a span says of a KV command, in the shape of OpenTelemetry's stable database conventions. */
-import { type Attributes, type Span, SpanStatusCode } from '@opentelemetry/api'
-import { ATTRIBUTE } from '../../telemetry/names.js'
+/** A span for one KV command or batch, in the shape of OpenTelemetry's stable database conventions. */
+import { type Attributes, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { countCall, type RequestContext } from '../../context/index.js'
+import { recordSeconds } from '../../telemetry/meter.js'
+import { ATTRIBUTE, METRIC, SCOPE } from '../../telemetry/names.js'
 
 /** Where a command goes, as far as the client tells. */
 export interface CommandPlace {
@@ -11,8 +13,37 @@ export interface CommandPlace {
   batchSize?: number | undefined
 }
 
+/** A command under way, in its request. */
+export interface OpenCommand {
+  span: Span
+  operation: string
+  startedAt: number
+  requestContext: RequestContext
+}
+
 /** @param operation upper-case name of the command, or of the kind of batch; never its arguments */
-export function attributesOf(place: CommandPlace, operation: string): Attributes {
+export function openCommand(
+  requestContext: RequestContext,
+  operation: string,
+  place: CommandPlace,
+): OpenCommand {
+  const attributes = attributesOf(place, operation)
+  const span = trace.getTracer(SCOPE).startSpan(operation, { kind: SpanKind.CLIENT, attributes })
+  return { span, operation, startedAt: performance.now(), requestContext }
+}
+
+/** Ends the span, and counts the command for the request and the histogram. */
+export function closeCommand({ span, operation, startedAt, requestContext }: OpenCommand): void {
+  const durationMs = performance.now() - startedAt
+  span.end()
+  countCall(requestContext, 'kv', durationMs)
+  recordSeconds(METRIC.dbClientOperationDuration, durationMs / 1000, {
+    [ATTRIBUTE.dbSystem]: 'redis',
+    [ATTRIBUTE.dbOperation]: operation,
+  })
+}
+
+function attributesOf(place: CommandPlace, operation: string): Attributes {
   const attributes: Attributes = { [ATTRIBUTE.dbSystem]: 'redis', [ATTRIBUTE.dbOperation]: operation }
   if (place.database !== undefined) attributes[ATTRIBUTE.dbNamespace] = String(place.database)
   if (place.serverAddress !== undefined) attributes[ATTRIBUTE.serverAddress] = place.serverAddress

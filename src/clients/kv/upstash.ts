@@ -5,17 +5,10 @@
  * The client sends commands of one turn as one pipeline (`enableAutoPipelining`, its default), also those of
  * requests that run at once: such a call is shown in the request whose command came first.
  */
-import { type Span, SpanKind, trace } from '@opentelemetry/api'
-import {
-  countCall,
-  DEFAULT_CORRELATION_HEADER,
-  type RequestContext,
-  tryGetContext,
-} from '../../context/index.js'
-import { recordSeconds } from '../../telemetry/meter.js'
-import { ATTRIBUTE, METRIC, SCOPE } from '../../telemetry/names.js'
+import type { Span } from '@opentelemetry/api'
+import { DEFAULT_CORRELATION_HEADER, type RequestContext, tryGetContext } from '../../context/index.js'
 import { traceparentOf } from '../../telemetry/sdk-pieces.js'
-import { attributesOf, type CommandPlace, markFailed } from './command-span.js'
+import { type CommandPlace, closeCommand, markFailed, openCommand } from './command-span.js'
 import { compileKeyPatterns, DEFAULT_KEY_PATTERNS } from './key-patterns.js'
 import { watchRecipe } from './recipe.js'
 
@@ -82,33 +75,27 @@ async function sendTraced(
   const [only] = commands
   const isBatch = commands.length > 1
   const operation = isBatch ? (request.path?.[0] === 'multi-exec' ? 'MULTI' : 'PIPELINE') : nameOf(only)
-  const span = trace.getTracer(SCOPE).startSpan(operation, {
-    kind: SpanKind.CLIENT,
-    attributes: attributesOf({ ...place, batchSize: isBatch ? commands.length : undefined }, operation),
+  const command = openCommand(requestContext, operation, {
+    ...place,
+    batchSize: isBatch ? commands.length : undefined,
   })
+  const { span } = command
   const traceparent = traceparentOf(span)
   const headers = {
     ...request.headers,
     [DEFAULT_CORRELATION_HEADER]: requestContext.correlationId,
     ...(traceparent === undefined ? {} : { traceparent }),
   }
-  const startedAt = performance.now()
   try {
     const reply = await next({ ...request, headers })
     const replies = Array.isArray(reply) ? reply : [reply]
-    for (const [index, command] of commands.entries()) watch(span, command, replies[index], isIdempotencyKey)
+    for (const [index, sent] of commands.entries()) watch(span, sent, replies[index], isIdempotencyKey)
     return reply
   } catch (error) {
     markFailed(span, error)
     throw error
   } finally {
-    const durationMs = performance.now() - startedAt
-    span.end()
-    countCall(requestContext, 'kv', durationMs)
-    recordSeconds(METRIC.dbClientOperationDuration, durationMs / 1000, {
-      [ATTRIBUTE.dbSystem]: 'redis',
-      [ATTRIBUTE.dbOperation]: operation,
-    })
+    closeCommand(command)
   }
 }
 
