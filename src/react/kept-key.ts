@@ -38,12 +38,11 @@ export function takePlace(
   form: HTMLFormElement | null | undefined,
   field: string,
 ): { place: string; leave(): void } {
-  const base = form?.id ? `#${form.id}` : ''
-  let position = form ? [...document.forms].indexOf(form) : 0
-  const nameOf = () => `${base === '' ? position : `${base}.${position}`}:${field}`
-  if (base !== '') position = 0
-  while (taken.has(nameOf())) position += 1
-  const place = nameOf()
+  const prefix = form?.id ? `#${form.id}.` : ''
+  let position = form && prefix === '' ? [...document.forms].indexOf(form) : 0
+  const placeNow = () => `${prefix}${position}:${field}`
+  while (taken.has(placeNow())) position += 1
+  const place = placeNow()
   taken.add(place)
   return { place, leave: () => taken.delete(place) }
 }
