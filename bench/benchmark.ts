@@ -53,3 +53,13 @@ export function medianOfRatios(ours: readonly number[], rivals: readonly number[
 export function progress(line: string): void {
   process.stderr.write(`${line}\n`)
 }
+
+/** The list, begun at another place in each round: no set-up always comes first. */
+export function rotated<T>(list: readonly T[], by: number): T[] {
+  const start = by % list.length
+  return [...list.slice(start), ...list.slice(0, start)]
+}
+
+export function round(value: number, digits: number): number {
+  return Number(value.toFixed(digits))
+}

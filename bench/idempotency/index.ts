@@ -15,6 +15,8 @@ import {
   median,
   medianOfRatios,
   progress,
+  rotated,
+  round,
 } from '../benchmark.ts'
 import { atEnd } from '../processes.ts'
 import { formatTable } from '../table.ts'
@@ -125,11 +127,6 @@ async function sampleInTurns(
   return samples
 }
 
-function rotated<T>(list: readonly T[], by: number): T[] {
-  const start = by % list.length
-  return [...list.slice(start), ...list.slice(0, start)]
-}
-
 function rowsOf(samples: Samples, checked: Map<string, Checked>): BenchResult['rows'] {
   return KINDS.flatMap((kind) =>
     NAMES.map((contestant) => {
@@ -188,8 +185,4 @@ function tableOf({ machine, options, rows, ratios }: BenchResult): string {
   )
   const conditions = `${options.rounds} rounds of ${options.seconds} s, ${options.connections} in flight`
   return `${conditions}\n${Object.values(machine).join(', ')}\n\n${figures}\n\n${ratioTable}`
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits))
 }

@@ -12,6 +12,8 @@ import {
   median,
   medianOfRatios,
   progress,
+  rotated,
+  round,
 } from '../benchmark.ts'
 import { formatTable } from '../table.ts'
 import { cpuMicroseconds } from './cpu.ts'
@@ -119,11 +121,6 @@ async function takeSample(
   }
 }
 
-function rotated<T>(list: readonly T[], by: number): T[] {
-  const start = by % list.length
-  return [...list.slice(start), ...list.slice(0, start)]
-}
-
 function rowsOf(samples: Samples): BenchResult['rows'] {
   return ROUTES.flatMap((route) =>
     SET_UPS.map((setUp) => {
@@ -183,8 +180,4 @@ function tableOf({ machine, options, rows, ratios }: BenchResult): string {
 
 function describe({ requestsPerSecond, cpuMicrosecondsPerRequest = Number.NaN }: Sample): string {
   return `${Math.round(requestsPerSecond)} requests/s, ${Math.round(cpuMicrosecondsPerRequest)} µs CPU each`
-}
-
-function round(value: number, digits: number): number {
-  return Number(value.toFixed(digits))
 }
