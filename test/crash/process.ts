@@ -39,8 +39,7 @@ function step(name: string): void {
   if (steps === setUp.stopAt) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
 }
 
-/** The client, with a step before and after each of the named methods, while `isCounting`. */
-let isCounting = false
+/** The client, with a step before and after each of the named methods. */
 function stepping<T extends object>(client: T, methods: string[], nameOf: (args: unknown[]) => string): T {
   return new Proxy(client, {
     get(target, property) {
@@ -49,7 +48,7 @@ function stepping<T extends object>(client: T, methods: string[], nameOf: (args:
       if (!methods.includes(String(property))) return value.bind(target)
       return async (...args: unknown[]) => {
         const name = nameOf(args)
-        const counts = isCounting && !isBackground(args)
+        const counts = !isBackground(args)
         if (counts) step(`before ${name}`)
         const result = await Reflect.apply(value, target, args)
         if (counts) step(`after ${name}`)
@@ -120,7 +119,6 @@ async function main(): Promise<void> {
     leaseMs,
     inFlight: { waitMs: 20_000 },
   }
-  isCounting = true
   // biome-ignore lint/suspicious/noExplicitAny: the body goes with its store.
   const run = (store: AnyStore, body: any) =>
     runOnce(store, { ...options, onUse: ({ outcome }) => process.stdout.write(`outcome ${outcome}\n`) }, body)
