@@ -7,7 +7,6 @@
  */
 import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
-import type { Span } from '@opentelemetry/api'
 import {
   createContext,
   processWide,
@@ -18,6 +17,7 @@ import {
 import { logRequestCompleted } from '../src/logging/request-line.js'
 import { count } from '../src/telemetry/meter.js'
 import { ATTRIBUTE, METRIC } from '../src/telemetry/names.js'
+import { routeOf } from '../src/telemetry/request-span.js'
 import type { Settings } from './options.js'
 import { nameServerAction } from './server-action.js'
 
@@ -87,7 +87,7 @@ function finish(
 ): void {
   const { firstSpan, routeSpan, method } = requestContext
   requestContext.isResponseOpen = false
-  requestContext.route ??= routeOf(routeSpan)
+  requestContext.route = routeOf(requestContext)
   const { route } = requestContext
   if (firstSpan !== routeSpan && route !== undefined) {
     // Next names the first span of a proxied request after the method alone.
@@ -107,12 +107,4 @@ function finish(
 function pathOf(url: string | undefined): string {
   const [path] = (url ?? '/').split('?', 1)
   return path ?? '/'
-}
-
-// Next writes the route on its request span. The API has no way to read a span, but every SDK's recording
-// span carries its attributes.
-function routeOf(span: Span | undefined): string | undefined {
-  const { attributes } = (span ?? {}) as { attributes?: Record<string, unknown> }
-  const route = attributes?.[ATTRIBUTE.nextRoute] ?? attributes?.[ATTRIBUTE.httpRoute]
-  return typeof route === 'string' ? route : undefined
 }

@@ -1,9 +1,12 @@
 /** The Node runtime: everything `register()` sets up, in the order it must happen. */
 
+import { traceMysql2 } from '../src/clients/database/mysql2-channels.js'
 import { traceUndici } from '../src/clients/http/undici.js'
 import { traceIoredis } from '../src/clients/kv/ioredis.js'
 import { compileKeyPatterns } from '../src/clients/kv/key-patterns.js'
 import { traceNodeRedis } from '../src/clients/kv/node-redis.js'
+import { hookDatabaseClients } from '../src/clients/require-hooks.js'
+import { setClientSettings } from '../src/clients/settings.js'
 import { processWide } from '../src/context/index.js'
 import { setLoggingDefaults } from '../src/logging/logger.js'
 import { addLogSink, flushStandardOutput } from '../src/logging/sinks.js'
@@ -29,6 +32,13 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
   if (logFile !== undefined) addLogSink(logFile)
 
   const sdk = await startSdk(settings)
+  setClientSettings({
+    sqlComments: settings.sqlComments,
+    sqlApplicationName: settings.sqlApplicationName,
+    idempotencyKeys: settings.idempotencyKeys,
+  })
+  hookDatabaseClients()
+  traceMysql2()
   const isIdempotencyKey = compileKeyPatterns(settings.idempotencyKeys)
   traceIoredis(isIdempotencyKey)
   traceNodeRedis(isIdempotencyKey)

@@ -1,5 +1,5 @@
 /** What a user can set, and what it becomes when they do not. */
-import { DEFAULT_KEY_PATTERNS } from '../src/clients/kv/key-patterns.js'
+import { DEFAULT_KEY_PATTERNS } from '../src/clients/settings.js'
 import { DEFAULT_CORRELATION_HEADER } from '../src/context/index.js'
 import { LOG_LEVELS } from '../src/logging/logger.js'
 import { localDirectory } from '../src/telemetry/local-directory.js'
@@ -17,8 +17,13 @@ export interface ThroughlineOptions {
   propagateTo?: readonly (string | RegExp)[]
   /** KV keys that are idempotency keys of a hand-written recipe. `*` stands for anything. Default `['idempotency:*', 'idem:*']`. */
   idempotencyKeys?: readonly string[]
-  /** Append `correlation_id` and `traceparent` to SQL statements. Default true. */
+  /** Append `correlation_id`, `traceparent`, `action` and `route` to SQL statements, as a comment. Default true. */
   sqlComments?: boolean
+  /**
+   * Set Postgres' `application_name` to the ID: one round trip when a pool gives a connection to another request,
+   * and in each transaction of postgres.js. Statements, and so prepared plans, stay as they are. Default false.
+   */
+  sqlApplicationName?: boolean
   /** Keep the spans of Next's inner steps (`resolve segment modules`, …). Default false. */
   nextInternals?: boolean
   /** Log one `request completed` line per request. Default true. */
@@ -41,6 +46,7 @@ export interface Settings {
   propagateTo: readonly (string | RegExp)[]
   idempotencyKeys: readonly string[]
   sqlComments: boolean
+  sqlApplicationName: boolean
   nextInternals: boolean
   requestLog: boolean
   logLevel: string | undefined
@@ -57,6 +63,7 @@ export function resolveOptions(options: ThroughlineOptions, env: NodeJS.ProcessE
     propagateTo: propagateToOf(options),
     idempotencyKeys: listOf('idempotencyKeys', options.idempotencyKeys) ?? DEFAULT_KEY_PATTERNS,
     sqlComments: options.sqlComments ?? true,
+    sqlApplicationName: options.sqlApplicationName ?? false,
     nextInternals: options.nextInternals ?? false,
     requestLog: options.requestLog ?? true,
     logLevel: logLevelOf(options),

@@ -4,7 +4,6 @@
  */
 import { DiagLogLevel, diag, ProxyTracerProvider, type TracerProvider, trace } from '@opentelemetry/api'
 import type { NodeSDK } from '@opentelemetry/sdk-node'
-import { pgInstrumentations } from '../src/clients/database/pg.js'
 import { logger } from '../src/logging/index.js'
 import { correlationIdGenerator } from '../src/telemetry/sdk-pieces.js'
 import { SpanFileExporter } from './local-files/span-file-exporter.js'
@@ -68,7 +67,6 @@ async function startNodeSdk(settings: Settings): Promise<boolean> {
   const sdk = new Sdk({
     serviceName: settings.serviceName,
     idGenerator: correlationIdGenerator(),
-    instrumentations: pgInstrumentations({ sqlComments: settings.sqlComments }),
     // Without an exporter of ours, the SDK reads OTEL_TRACES_EXPORTER and the OTLP variables.
     ...(settings.localFilesDirectory === undefined
       ? {}
@@ -92,7 +90,6 @@ async function startVercelOtel(settings: Settings): Promise<boolean> {
   vercel.registerOTel({
     serviceName: settings.serviceName,
     idGenerator: correlationIdGenerator(),
-    instrumentations: ['auto', ...pgInstrumentations({ sqlComments: settings.sqlComments })],
     ...(settings.localFilesDirectory === undefined
       ? {}
       : { traceExporter: new SpanFileExporter(settings.localFilesDirectory) }),

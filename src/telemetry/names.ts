@@ -32,6 +32,8 @@ export const ATTRIBUTE = {
   dbSystem: 'db.system.name',
   dbOperation: 'db.operation.name',
   dbQueryText: 'db.query.text',
+  dbQuerySummary: 'db.query.summary',
+  dbCollection: 'db.collection.name',
   dbNamespace: 'db.namespace',
   dbBatchSize: 'db.operation.batch.size',
   serverAddress: 'server.address',
@@ -58,7 +60,7 @@ export const METRIC = {
   idempotencyClaimDuration: 'idempotency.claim.duration',
   /** Histogram, seconds: one action. */
   actionDuration: 'action.duration',
-  /** Histogram, seconds: one call of a KV client. */
+  /** Histogram, seconds: one call of a database or KV client. */
   dbClientOperationDuration: 'db.client.operation.duration',
   /** Counter: correlation headers that were sent and refused. */
   correlationRefused: 'correlation.refused',

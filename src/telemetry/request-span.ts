@@ -25,3 +25,14 @@ function holdOpen(span: Span, requestContext: RequestContext): void {
     requestContext.endFirstSpan = end
   }
 }
+
+/**
+ * The route as Next names it, as soon as it is known. Next writes it on its request span; the API has no way to read
+ * a span, but every SDK's recording span carries its attributes.
+ */
+export function routeOf({ route, routeSpan }: RequestContext): string | undefined {
+  if (route !== undefined) return route
+  const { attributes } = (routeSpan ?? {}) as { attributes?: Record<string, unknown> }
+  const known = attributes?.[ATTRIBUTE.nextRoute] ?? attributes?.[ATTRIBUTE.httpRoute]
+  return typeof known === 'string' ? known : undefined
+}

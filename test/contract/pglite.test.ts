@@ -65,7 +65,7 @@ describe('instrumentPglite', () => {
       }),
     )
     await expect(failed).rejects.toThrow('changed my mind')
-    expect(exporter.getFinishedSpans().map((span) => span.name)).toEqual(['INSERT postgres'])
+    expect(exporter.getFinishedSpans().map((span) => span.name)).toEqual(['INSERT item'])
     expect((await db.query('SELECT * FROM item')).rows).toEqual([])
   })
 

@@ -1,141 +1,259 @@
 /**
- * `pg`: spans from its OpenTelemetry instrumentation, and our comment on every statement.
+ * `pg`, and what is built on it, as `Pool` and `Client` of `@neondatabase/serverless`: a span and a comment for each
+ * statement. Where Next does not bundle the client, `require-hooks.ts` does it without a line in the app.
  *
- * The instrumentation's own comment holds `traceparent` alone and takes no further fields (js-contrib
- * #1454), so it is off, and a wrapper beneath it writes one comment with both.
+ * A statement keeps its own request, whoever answers it: a connection calls back in the context of the request that
+ * opened it, and a pool in that of the request that gave a connection up.
  */
 import { AsyncResource } from 'node:async_hooks'
-import type { Span } from '@opentelemetry/api'
-import {
-  type Instrumentation,
-  InstrumentationBase,
-  InstrumentationNodeModuleDefinition,
-  InstrumentationNodeModuleFile,
-} from '@opentelemetry/instrumentation'
-import { PgInstrumentation } from '@opentelemetry/instrumentation-pg'
-import { countCall, tryGetContext } from '../../context/index.js'
-import { SCOPE } from '../../telemetry/names.js'
-import { traceparentOf } from '../../telemetry/sdk-pieces.js'
-import { appendSqlComment } from './sql-comment.js'
+import { errorMonitor } from 'node:events'
+import { tryGetContext } from '../../context/index.js'
+import { closeCall, failCall, type OpenCall, openCall } from '../client-span.js'
+import { clientSettings } from '../settings.js'
+import { commentSql } from './sql-comment.js'
+import { type DatabaseTarget, openStatement } from './statement-span.js'
+import { isShownByOthers, ownerOf, type WrappedMethod, wrapOnce } from './wrap-method.js'
 
-/** Options of `pgInstrumentations`. */
-export interface PgOptions {
-  /** Append `correlation_id` and `traceparent` to statements. Default true. */
-  sqlComments?: boolean
+/** The part of `pg.Client` that is wrapped or read. */
+export interface PgClient {
+  query(...args: never[]): unknown
+  connect(...args: never[]): unknown
 }
 
-type Method = ((this: unknown, ...args: unknown[]) => unknown) & { [WRAPPED]?: true }
-
-/** The part of `pg.Client` that is wrapped. */
-interface PgClientClass {
-  prototype: { query: Method }
+/** The part of `pg.Pool` that is wrapped. */
+export interface PgPool extends PgClient {
+  /** The class of its connections. */
+  Client: unknown
 }
 
-/** The part of `pg-pool` that is wrapped. */
-interface PgPoolClass {
-  prototype: { connect: Method }
+/** What a client knows of its server. */
+interface ConnectedClient {
+  database?: string
+  host?: string
+  port?: number
+  query(statement: string, values: unknown[], callback: () => void): unknown
 }
 
-const WRAPPED = Symbol.for('throughline.pg.wrapped')
-
-/** The span of the statement about to be sent: set and read within one synchronous call of `query`. */
-let statementSpan: Span | undefined
-
-/** Instrumentations to register before `pg` is loaded. Order matters: the first wraps innermost. */
-export function pgInstrumentations(options: PgOptions = {}): Instrumentation[] {
-  return [
-    new PgStatementInstrumentation(options.sqlComments ?? true),
-    new PgInstrumentation({
-      requireParentSpan: true,
-      ignoreConnectSpans: true,
-      requestHook: (span) => {
-        statementSpan = span
-      },
-    }),
-  ]
+/** A statement of its own class, as a cursor or a stream: it tells its end by events. */
+interface Submittable {
+  submit: unknown
+  text?: string
+  callback?: unknown
+  once?(event: string | symbol, listener: (error?: unknown) => void): unknown
 }
 
-/** Wraps `pg` beneath the spans: comment each statement, count it, and keep it in its own request. */
-class PgStatementInstrumentation extends InstrumentationBase {
-  constructor(private readonly sqlComments: boolean) {
-    super(`${SCOPE}/pg`, '1', {})
-  }
+type Callback = (this: unknown, error?: unknown, ...results: unknown[]) => unknown
 
-  // Hooked at the file that defines Client, as PgInstrumentation does, and registered before it. A hook on
-  // the package's entry would come after its wrapper, and be wrapped twice.
-  protected override init(): InstrumentationNodeModuleDefinition[] {
-    const versions = ['>=8.0.3 <9']
-    const patchClient = (client: PgClientClass) => {
-      wrapQuery(client, this.sqlComments)
-      return client
-    }
-    const files = ['pg/lib/client.js', 'pg/lib/native/client.js'].map(
-      (file) => new InstrumentationNodeModuleFile(file, versions, patchClient, () => {}),
+/**
+ * Returns the same pool or client, its class traced: all pools and clients of the class are. Needed where the client
+ * is bundled; harmless elsewhere.
+ *
+ * @throws {TypeError} for what has no `query`.
+ * @example export const pool = instrumentPg(new Pool({ connectionString }))
+ */
+export function instrumentPg<Client extends PgClient>(client: Client): Client {
+  if (typeof client?.query !== 'function' || typeof client.connect !== 'function')
+    throw new TypeError(
+      'instrumentPg: "client" must be a Pool or a Client of pg or @neondatabase/serverless.',
     )
-    const patchPool = (pool: PgPoolClass) => {
-      wrapConnect(pool)
-      return pool
+  const { Client: ClientClass } = client as { Client?: { prototype: PgClient } }
+  if (ClientClass === undefined) {
+    wrapPgClient(client)
+    return client
+  }
+  wrapPgPool(client)
+  wrapPgClient(ClientClass.prototype)
+  return client
+}
+
+/** Wraps the class, or base class, that holds `query`. Once. */
+export function wrapPgClient(client: PgClient): void {
+  wrapOnce(ownerOf(client, 'query'), 'query', traced)
+  wrapOnce(ownerOf(client, 'connect'), 'connect', withFailureShown)
+}
+
+/** Wraps the class, or base class, that holds `connect`. Once. */
+export function wrapPgPool(pool: PgClient): void {
+  wrapOnce(ownerOf(pool, 'connect'), 'connect', (connect) => withFailureShown(named(connect)))
+}
+
+function traced(query: WrappedMethod): WrappedMethod {
+  return function (this: ConnectedClient, ...args) {
+    const statement = isShownByOthers(this, 'query')
+      ? undefined
+      : openStatement(targetOf(this), textOf(args[0]))
+    args[0] = commented(args[0], statement)
+    const isSubmitted = isSubmittable(args[0])
+    const isCalledBack = bindCallback(args, statement)
+    try {
+      const result = query.apply(this, args)
+      if (statement === undefined || isCalledBack) return result
+      if (isSubmitted) closeAtEnd(args[0] as Submittable, statement)
+      else closeWhenSettled(result, statement)
+      return result
+    } catch (error) {
+      if (statement !== undefined) settle(statement, error)
+      throw error
     }
-    return [
-      new InstrumentationNodeModuleDefinition('pg', versions, undefined, undefined, files),
-      new InstrumentationNodeModuleDefinition('pg-pool', ['>=2.0.0 <4'], patchPool),
-    ]
   }
 }
 
-function wrapQuery({ prototype }: PgClientClass, sqlComments: boolean): void {
-  const { query } = prototype
-  if (query[WRAPPED]) return
-  const wrapped: Method = function (this: unknown, ...args) {
-    const span = statementSpan
-    statementSpan = undefined
-    const requestContext = tryGetContext()
-    if (sqlComments && requestContext !== undefined)
-      args[0] = commented(args[0], requestContext.correlationId, span)
-    const startedAt = performance.now()
-    const settle = () => countCall(requestContext, 'database', performance.now() - startedAt)
-    const callback = args.at(-1)
-    // A connection calls back in the context of the request that opened it.
-    if (typeof callback === 'function') {
-      args[args.length - 1] = AsyncResource.bind(function (this: unknown, ...results: unknown[]) {
-        settle()
-        return callback.apply(this, results)
-      })
+/** Keeps the caller's context for its callback, wherever it was given. True when there is one. */
+function bindCallback(args: unknown[], statement: OpenCall | undefined): boolean {
+  const holder = args.findIndex((argument) => typeof argument === 'function')
+  const inConfig = holder < 0 ? (args[0] as { callback?: unknown } | undefined)?.callback : undefined
+  const callback = (holder < 0 ? inConfig : args[holder]) as Callback | undefined
+  if (typeof callback !== 'function') return false
+  const bound = AsyncResource.bind(function (this: unknown, error?: unknown, ...results: unknown[]) {
+    if (statement !== undefined) settle(statement, error)
+    return callback.call(this, error, ...results)
+  })
+  if (holder >= 0) args[holder] = bound
+  else if (isSubmittable(args[0])) args[0].callback = bound
+  else args[0] = { ...(args[0] as object), callback: bound }
+  return true
+}
+
+function closeWhenSettled(result: unknown, statement: OpenCall): void {
+  if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') {
+    closeCall(statement)
+    return
+  }
+  ;(result as PromiseLike<unknown>).then(
+    () => closeCall(statement),
+    (error) => settle(statement, error),
+  )
+}
+
+function closeAtEnd(submitted: Submittable, statement: OpenCall): void {
+  if (submitted.once === undefined) {
+    closeCall(statement)
+    return
+  }
+  submitted.once(errorMonitor, (error) => settle(statement, error))
+  submitted.once('end', () => closeCall(statement))
+  submitted.once('close', () => closeCall(statement))
+}
+
+function settle(statement: OpenCall, error: unknown): void {
+  if (error !== undefined && error !== null && !statement.isClosed) failCall(statement, error)
+  closeCall(statement)
+}
+
+// A named statement is prepared once per connection under its text: a comment that changes would be refused by pg,
+// so named ones are left as they are. Cursors and streams are left too: their text has been taken already.
+function commented(statement: unknown, call: OpenCall | undefined): unknown {
+  if (typeof statement === 'string') return commentSql(statement, call?.span)
+  if (typeof statement !== 'object' || statement === null || isSubmittable(statement)) return statement
+  const { text, name } = statement as { text?: unknown; name?: unknown }
+  if (typeof text !== 'string' || (name !== undefined && name !== null)) return statement
+  return { ...statement, text: commentSql(text, call?.span) }
+}
+
+function isSubmittable(statement: unknown): statement is Submittable {
+  return typeof (statement as Submittable | undefined)?.submit === 'function'
+}
+
+function textOf(statement: unknown): string {
+  if (typeof statement === 'string') return statement
+  const { text } = (statement ?? {}) as { text?: unknown }
+  return typeof text === 'string' ? text : ''
+}
+
+const targets = new WeakMap<object, DatabaseTarget>()
+
+function targetOf(client: ConnectedClient): DatabaseTarget {
+  let target = targets.get(client)
+  if (target === undefined) {
+    target = {
+      system: 'postgresql',
+      namespace: client.database,
+      serverAddress: client.host,
+      serverPort: client.port,
     }
-    const result = query.apply(this, args)
-    if (result instanceof Promise) result.then(settle, settle)
+    targets.set(client, target)
+  }
+  return target
+}
+
+/** Failures already shown: a pool hands on that of its client. */
+const shownFailures = new WeakSet<object>()
+
+/** A connection that cannot be had leaves no statement behind to be shown, so the failure is. */
+function withFailureShown(connect: WrappedMethod): WrappedMethod {
+  return function (this: ConnectedClient & { options?: ConnectedClient }, ...args) {
+    const startedAt = performance.now()
+    const target = this.options === undefined ? targetOf(this) : targetOf(this.options)
+    const onFailure = (error: unknown) => showConnectFailure(target, startedAt, error)
+    const [callback] = args
+    if (typeof callback === 'function') {
+      args[0] = AsyncResource.bind(function (this: unknown, error?: unknown, ...results: unknown[]) {
+        if (error !== undefined && error !== null) onFailure(error)
+        return callback.call(this, error, ...results)
+      })
+      return connect.apply(this, args)
+    }
+    const result = connect.apply(this, args)
+    ;(result as PromiseLike<unknown> | undefined)?.then?.(undefined, onFailure)
     return result
   }
-  wrapped[WRAPPED] = true
-  prototype.query = wrapped
 }
 
-// A request that waits for a connection is called back by the request that gives one up, and would go on
-// in that one's context: its statement would bear another request's ID.
-function wrapConnect({ prototype }: PgPoolClass): void {
-  const { connect } = prototype
-  if (connect[WRAPPED]) return
-  const wrapped: Method = function (this: unknown, ...args) {
+function showConnectFailure(target: DatabaseTarget, startedAt: number, error: unknown): void {
+  const requestContext = tryGetContext()
+  if (requestContext === undefined || typeof error !== 'object' || error === null) return
+  if (shownFailures.has(error)) return
+  shownFailures.add(error)
+  const call = openCall(requestContext, {
+    kind: 'database',
+    name: 'CONNECT',
+    operation: 'CONNECT',
+    target,
+    startedAt,
+  })
+  failCall(call, error)
+  closeCall(call)
+}
+
+/** The request whose ID a connection bears as its `application_name`. */
+const nameOf = new WeakMap<object, string>()
+
+/**
+ * With `sqlApplicationName`, a pool gives out a connection only when it bears the request's ID: one round trip where
+ * the request before was another. Statements stay as they are, and so do their plans.
+ */
+function named(connect: WrappedMethod): WrappedMethod {
+  return function (this: unknown, ...args) {
+    if (!clientSettings().sqlApplicationName) return connect.apply(this, args)
+    const name = tryGetContext()?.correlationId ?? ''
     const [callback] = args
-    if (typeof callback === 'function')
-      args[0] = AsyncResource.bind(callback as (...results: unknown[]) => unknown)
+    if (typeof callback !== 'function') {
+      const connected = connect.apply(this, args) as Promise<ConnectedClient>
+      return connected.then(
+        (client) => new Promise((resolve) => bearName(client, name, () => resolve(client))),
+      )
+    }
+    args[0] = (error: unknown, client: ConnectedClient | undefined, ...rest: unknown[]) => {
+      if (client === undefined) return callback(error, client, ...rest)
+      return bearName(client, name, () => callback(error, client, ...rest))
+    }
     return connect.apply(this, args)
   }
-  wrapped[WRAPPED] = true
-  prototype.connect = wrapped
 }
 
-// A named statement is prepared once per connection under its text: a comment that changes would be
-// refused by pg, so named ones are left as they are. Cursors and streams are left too.
-function commented(statement: unknown, correlationId: string, span: Span | undefined): unknown {
-  const fields = { correlation_id: correlationId, traceparent: span && traceparentOf(span) }
-  if (typeof statement === 'string') return appendSqlComment(statement, fields)
-  if (!isPlainStatement(statement)) return statement
-  return { ...statement, text: appendSqlComment(statement.text, fields) }
+function bearName(client: ConnectedClient, name: string, next: () => unknown): void {
+  if ((nameOf.get(client) ?? '') === name) {
+    next()
+    return
+  }
+  nameOf.set(client, name)
+  // On the base method, so that it is no statement of the request's own.
+  unwrappedQuery(client).call(client, "SELECT set_config('application_name', $1, false)", [name], () => {
+    next()
+  })
 }
 
-function isPlainStatement(statement: unknown): statement is { text: string; name?: undefined } {
-  if (typeof statement !== 'object' || statement === null) return false
-  const { text, name, submit } = statement as { text?: unknown; name?: unknown; submit?: unknown }
-  return typeof text === 'string' && name === undefined && submit === undefined
+function unwrappedQuery(client: ConnectedClient): ConnectedClient['query'] {
+  const { query } = client as unknown as { query: WrappedMethod }
+  return (query.original ?? query) as unknown as ConnectedClient['query']
 }

@@ -1,46 +1,50 @@
-/** PGlite: a span and a comment for each `query`, by one line, because it announces nothing. */
-import { tryGetContext } from '../../context/index.js'
-import { traceparentOf } from '../../telemetry/sdk-pieces.js'
-import { appendSqlComment } from './sql-comment.js'
-import { runStatement } from './statement-span.js'
+/** PGlite: a span and a comment for each `query` and `exec`, by one line, because it announces nothing. */
+import { commentSql } from './sql-comment.js'
+import { type DatabaseTarget, runStatement } from './statement-span.js'
 
 /** The part of a PGlite database that is wrapped; its generic signatures are kept by the caller's type. */
 interface PgliteDatabase {
   query(...args: never[]): Promise<unknown>
+  exec(...args: never[]): Promise<unknown>
   transaction(...args: never[]): Promise<unknown>
 }
 
 /** The same as it is called here. */
-interface Queryable {
-  query(text: string, ...rest: unknown[]): Promise<unknown>
-}
+type Method = (text: string, ...rest: unknown[]) => Promise<unknown>
+type Queryable = Record<'query' | 'exec', Method>
 type TransactionMethod = (body: (tx: Queryable) => Promise<unknown>) => Promise<unknown>
 
 /** The one database of a PGlite instance. */
-const NAMESPACE = 'postgres'
+const TARGET: DatabaseTarget = { system: 'postgresql', namespace: 'postgres' }
+
+const instrumented = new WeakSet<object>()
 
 /**
- * Returns the same database, its `query` traced, in transactions too.
+ * Returns the same database, its statements traced, in transactions too.
  *
+ * @throws {TypeError} for what is not a PGlite database.
  * @example export const db = instrumentPglite(new PGlite())
  */
 export function instrumentPglite<Database extends PgliteDatabase>(database: Database): Database {
+  if (typeof database?.query !== 'function' || typeof database.transaction !== 'function')
+    throw new TypeError('instrumentPglite: "database" must be a PGlite database.')
+  if (instrumented.has(database)) return database
+  instrumented.add(database)
   const wrapped = database as unknown as Queryable & { transaction: TransactionMethod }
-  traceQuery(wrapped)
+  traceStatements(wrapped)
   const transaction = wrapped.transaction.bind(wrapped)
   wrapped.transaction = (body) =>
     transaction((tx) => {
-      traceQuery(tx)
+      traceStatements(tx)
       return body(tx)
     })
   return database
 }
 
-function traceQuery(queryable: Queryable): void {
-  const query = queryable.query.bind(queryable)
-  queryable.query = (text, ...rest) =>
-    runStatement({ system: 'postgresql', namespace: NAMESPACE, text }, (span) => {
-      const fields = { correlation_id: tryGetContext()?.correlationId, traceparent: traceparentOf(span) }
-      return query(appendSqlComment(text, fields), ...rest)
-    })
+function traceStatements(queryable: Queryable): void {
+  for (const name of ['query', 'exec'] as const) {
+    const method = queryable[name].bind(queryable)
+    queryable[name] = (text, ...rest) =>
+      runStatement(TARGET, text, (span) => method(commentSql(text, span), ...rest))
+  }
 }

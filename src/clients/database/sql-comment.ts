@@ -2,25 +2,59 @@
  * SQL comments in the sqlcommenter form, so that the database's own log bears the ID
  * (https://google.github.io/sqlcommenter/spec/).
  */
+import type { Span } from '@opentelemetry/api'
+import { tryGetContext } from '../../context/index.js'
+import { routeOf } from '../../telemetry/request-span.js'
+import { traceparentOf } from '../../telemetry/sdk-pieces.js'
+import { clientSettings } from '../settings.js'
 
 /** Pairs to write. Undefined values are left out. */
 export type SqlCommentFields = Readonly<Record<string, string | undefined>>
 
 /**
+ * The statement with what is known of the request it is sent for, unless comments are off or no request is active.
+ *
+ * @param span the statement's own; by default the active one
+ */
+export function commentSql(sql: string, span?: Span): string {
+  return clientSettings().sqlComments ? appendSqlComment(sql, requestFields(span)) : sql
+}
+
+/** `correlation_id`, `traceparent`, and where known `action` and `route`. Empty outside a request. */
+export function requestFields(span?: Span): SqlCommentFields {
+  const requestContext = tryGetContext()
+  if (requestContext === undefined) return {}
+  return {
+    action: requestContext.action?.name,
+    correlation_id: requestContext.correlationId,
+    route: routeOf(requestContext),
+    traceparent: traceparentOf(span),
+  }
+}
+
+/**
  * Appends the fields as one comment, keys sorted, values percent-encoded and quoted. Encoding covers `'`
- * and `*`, so no value can end the comment. Returns the statement unchanged when there is nothing to add
- * or it already carries such a comment.
+ * and `*`, so no value can end the comment. A closing `;` stays last. Returns the statement unchanged when there is
+ * nothing to add or it already carries such a comment.
  *
  * @example appendSqlComment('SELECT 1', { correlation_id: 'a/b' }) // SELECT 1 /*correlation_id='a%2Fb'*\/
  */
 export function appendSqlComment(sql: string, fields: SqlCommentFields): string {
-  if (sql.length === 0 || sql.includes("/*correlation_id='")) return sql
+  if (sql.length === 0 || isCommented(sql)) return sql
   let pairs = ''
   for (const key of Object.keys(fields).sort()) {
     const value = fields[key]
     if (value !== undefined) pairs += `${pairs === '' ? '' : ','}${encode(key)}='${encode(value)}'`
   }
-  return pairs === '' ? sql : `${sql} /*${pairs}*/`
+  if (pairs === '') return sql
+  const [end = ''] = /;\s*$/.exec(sql.slice(-16)) ?? []
+  return `${sql.slice(0, sql.length - end.length)} /*${pairs}*/${end}`
+}
+
+function isCommented(sql: string): boolean {
+  const end = sql.slice(-1024)
+  if (!/\*\/[\s;]*$/.test(end)) return false
+  return /(?:\/\*|,)correlation_id='/.test(end.slice(end.lastIndexOf('/*')))
 }
 
 /** Characters that stay as they are: most IDs have no others. */

@@ -1,17 +1,39 @@
-/** A span for one statement, in the shape of OpenTelemetry's stable database conventions. */
-import { type Attributes, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
-import { countCall, tryGetContext } from '../../context/index.js'
-import { recordSeconds } from '../../telemetry/meter.js'
-import { ATTRIBUTE, METRIC, SCOPE } from '../../telemetry/names.js'
+/** One statement: its span, named after what it does to which tables. */
+import type { Attributes, Span } from '@opentelemetry/api'
+import { tryGetContext } from '../../context/index.js'
+import { ATTRIBUTE } from '../../telemetry/names.js'
+import { type ClientTarget, closeCall, failCall, type OpenCall, openCall } from '../client-span.js'
+import { describeSql, type SqlDialect } from './sql-text.js'
 
-/** A statement about to be sent. */
-export interface Statement {
-  /** `db.system.name`: `postgresql`, `mysql`, … */
-  system: string
-  /** `db.namespace`: the database's name. */
-  namespace: string
-  /** The statement with placeholders, never with values. */
-  text: string
+/** A database as its client names it. */
+export interface DatabaseTarget extends ClientTarget {
+  /** `db.system.name`, and how its SQL is read. */
+  system: SqlDialect
+}
+
+/**
+ * Opens the span of a statement, under the active one. Undefined outside a request: nothing is shown then.
+ *
+ * @param text the statement as the app wrote it; its literals are left out of the span
+ * @param batchSize statements in it, when it is a batch sent as one
+ */
+export function openStatement(
+  target: DatabaseTarget,
+  text: string,
+  batchSize?: number,
+): OpenCall | undefined {
+  const requestContext = tryGetContext()
+  if (requestContext === undefined) return undefined
+  const { operation, tables, summary, text: queryText } = describeSql(text, target.system)
+  const attributes: Attributes = {
+    [ATTRIBUTE.dbQuerySummary]: summary,
+    [ATTRIBUTE.dbQueryText]: queryText,
+  }
+  if (tables.length === 1) attributes[ATTRIBUTE.dbCollection] = tables[0]
+  if (batchSize !== undefined) attributes[ATTRIBUTE.dbBatchSize] = batchSize
+  const name =
+    tables.length > 0 || target.namespace === undefined ? summary : `${operation} ${target.namespace}`
+  return openCall(requestContext, { kind: 'database', name, operation, target, attributes })
 }
 
 /**
@@ -19,44 +41,33 @@ export interface Statement {
  *
  * @param run gets the span, for the SQL comment
  */
-export async function runStatement<T>(statement: Statement, run: (span: Span) => Promise<T>): Promise<T> {
-  const requestContext = tryGetContext()
-  const operation = operationOf(statement.text)
-  const attributes: Attributes = {
-    [ATTRIBUTE.dbSystem]: statement.system,
-    [ATTRIBUTE.dbNamespace]: statement.namespace,
-    [ATTRIBUTE.dbOperation]: operation,
-  }
-  if (requestContext === undefined)
-    return run(trace.wrapSpanContext({ traceId: '', spanId: '', traceFlags: 0 }))
-  const span = trace.getTracer(SCOPE).startSpan(`${operation} ${statement.namespace}`, {
-    kind: SpanKind.CLIENT,
-    attributes: { ...attributes, [ATTRIBUTE.dbQueryText]: statement.text },
-  })
-  const startedAt = performance.now()
+export async function runStatement<T>(
+  target: DatabaseTarget,
+  text: string,
+  run: (span: Span | undefined) => Promise<T>,
+): Promise<T> {
+  const statement = openStatement(target, text)
+  if (statement === undefined) return run(undefined)
   try {
-    return await run(span)
+    return await run(statement.span)
   } catch (error) {
-    const type = errorTypeOf(error)
-    attributes[ATTRIBUTE.errorType] = type
-    span.setAttribute(ATTRIBUTE.errorType, type)
-    span.setStatus({ code: SpanStatusCode.ERROR, message: type })
+    failCall(statement, error)
     throw error
   } finally {
-    const durationMs = performance.now() - startedAt
-    countCall(requestContext, 'database', durationMs)
-    recordSeconds(METRIC.dbClientOperationDuration, durationMs / 1000, attributes)
-    span.end()
+    closeCall(statement)
   }
 }
 
-/** The first word of a statement, in upper case: low cardinality by nature. */
-function operationOf(text: string): string {
-  return /^\s*([A-Za-z]{1,20})/.exec(text)?.[1]?.toUpperCase() ?? 'QUERY'
-}
-
-// A database's message may quote a value; its code (SQLSTATE) does not.
-function errorTypeOf(error: unknown): string {
-  const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown }
-  return typeof code === 'string' ? code : typeof name === 'string' ? name : typeof error
+/** The same for a client that answers at once. */
+export function runStatementSync<T>(target: DatabaseTarget, text: string, run: () => T): T {
+  const statement = openStatement(target, text)
+  if (statement === undefined) return run()
+  try {
+    return run()
+  } catch (error) {
+    failCall(statement, error)
+    throw error
+  } finally {
+    closeCall(statement)
+  }
 }

@@ -6,7 +6,8 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { tracingChannel } from 'node:diagnostics_channel'
 import type { Span } from '@opentelemetry/api'
 import { contextStorage, tryGetContext } from '../../context/index.js'
-import { closeCommand, markFailed, type OpenCommand, openCommand } from './command-span.js'
+import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { openCommand } from './command-span.js'
 import { watchRecipe } from './recipe.js'
 
 /** A message on the command or batch channel: the part that ioredis 6 and node-redis 6 share. */
@@ -23,7 +24,7 @@ export interface ChannelMessage {
   result?: unknown
   error?: unknown
   /** Set by us while the command is under way. A WeakMap beside it would cost the collector more. */
-  [OPEN]?: OpenCommand | undefined
+  [OPEN]?: OpenCall | undefined
 }
 
 const OPEN = Symbol('throughline.open-command')
@@ -65,8 +66,8 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: st
     if (command === undefined) return
     message[OPEN] = undefined
     if (message.error === undefined) watchForRecipe(command.span, message)
-    else markFailed(command.span, message.error)
-    closeCommand(command)
+    else failCall(command, message.error)
+    closeCall(command)
   }
 
   const watchForRecipe = (span: Span, message: ChannelMessage) => {

@@ -1,8 +1,5 @@
 /** Which KV keys are idempotency keys: patterns with `*`, as Redis users write them. */
 
-/** Patterns used when none are configured. */
-export const DEFAULT_KEY_PATTERNS: readonly string[] = ['idempotency:*', 'idem:*']
-
 /** Compiles patterns, in which `*` stands for any characters, to one test. */
 export function compileKeyPatterns(patterns: readonly string[]): (key: string) => boolean {
   if (patterns.length === 0) return () => false

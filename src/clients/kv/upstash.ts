@@ -5,11 +5,12 @@
  * The client sends commands of one turn as one pipeline (`enableAutoPipelining`, its default), also those of
  * requests that run at once: such a call is shown in the request whose command came first.
  */
-import type { Span } from '@opentelemetry/api'
 import { DEFAULT_CORRELATION_HEADER, type RequestContext, tryGetContext } from '../../context/index.js'
 import { traceparentOf } from '../../telemetry/sdk-pieces.js'
-import { type CommandPlace, closeCommand, markFailed, openCommand } from './command-span.js'
-import { compileKeyPatterns, DEFAULT_KEY_PATTERNS } from './key-patterns.js'
+import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { DEFAULT_KEY_PATTERNS } from '../settings.js'
+import { type CommandPlace, openCommand } from './command-span.js'
+import { compileKeyPatterns } from './key-patterns.js'
 import { watchRecipe } from './recipe.js'
 
 /** One REST call: the part that is read. */
@@ -79,8 +80,7 @@ async function sendTraced(
     ...place,
     batchSize: isBatch ? commands.length : undefined,
   })
-  const { span } = command
-  const traceparent = traceparentOf(span)
+  const traceparent = traceparentOf(command.span)
   const headers = {
     ...request.headers,
     [DEFAULT_CORRELATION_HEADER]: requestContext.correlationId,
@@ -89,13 +89,13 @@ async function sendTraced(
   try {
     const reply = await next({ ...request, headers })
     const replies = Array.isArray(reply) ? reply : [reply]
-    for (const [index, sent] of commands.entries()) watch(span, sent, replies[index], isIdempotencyKey)
+    for (const [index, sent] of commands.entries()) watch(command, sent, replies[index], isIdempotencyKey)
     return reply
   } catch (error) {
-    markFailed(span, error)
+    failCall(command, error)
     throw error
   } finally {
-    closeCommand(command)
+    closeCall(command)
   }
 }
 
@@ -111,19 +111,19 @@ function nameOf(command: unknown[] | undefined): string {
 }
 
 function watch(
-  span: Span,
+  call: OpenCall,
   command: unknown[],
   reply: unknown,
   isIdempotencyKey: (key: string) => boolean,
 ): void {
   const { result, error } = (reply ?? {}) as { result?: unknown; error?: string }
   if (error !== undefined) {
-    markFailed(span, new Error(error))
+    failCall(call, new Error(error))
     return
   }
   const key = command[1]
   if (typeof key !== 'string' || !isIdempotencyKey(key)) return
-  watchRecipe(span, { command: nameOf(command), key, reply: result }, 'upstash')
+  watchRecipe(call.span, { command: nameOf(command), key, reply: result }, 'upstash')
 }
 
 /** Where the client sends to; unknown in a version that keeps it elsewhere. */

@@ -1,0 +1,159 @@
+/**
+ * `mysql2`, its callbacks and its promises: a span for each statement, and a comment on each `query`. Where Next does
+ * not bundle the client (`withThroughline`), `require-hooks.ts` does it without a line in the app; where it does,
+ * `mysql2-channels.ts` still makes the spans.
+ */
+import { AsyncResource } from 'node:async_hooks'
+import { type EventEmitter, errorMonitor } from 'node:events'
+import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { unannounced } from './mysql2-channels.js'
+import { commentSql } from './sql-comment.js'
+import { type DatabaseTarget, openStatement } from './statement-span.js'
+import { isShownByOthers, ownerOf, type WrappedMethod, wrapOnce } from './wrap-method.js'
+
+/** The part of a connection that is wrapped. */
+export interface MysqlConnection {
+  query(...args: never[]): unknown
+  execute(...args: never[]): unknown
+}
+
+/** A pool or connection, or the one that its promise variant stands for. */
+interface MysqlClient extends MysqlConnection {
+  pool?: MysqlClient
+  connection?: MysqlClient
+  getConnection?: unknown
+  on?(event: 'connection', listener: (connection: MysqlConnection) => void): unknown
+}
+
+/** What a connection knows of its server. */
+export interface MysqlConfig {
+  host?: string
+  port?: number
+  socketPath?: string
+  database?: string
+}
+
+/** A statement as `query` takes it: an options object, or the command a pool made of one. */
+interface MysqlStatement {
+  sql: string
+  onResult?: ((error?: unknown, ...results: unknown[]) => unknown) | undefined
+}
+
+/**
+ * Returns the same pool or connection, its statements traced.
+ *
+ * @throws {TypeError} for what has no `query` and `execute`.
+ * @example export const pool = instrumentMysql2(mysql.createPool(process.env.DATABASE_URL))
+ */
+export function instrumentMysql2<Client extends MysqlConnection>(client: Client): Client {
+  if (typeof client?.query !== 'function' || typeof client.execute !== 'function')
+    throw new TypeError('instrumentMysql2: "client" must be a pool or a connection of mysql2.')
+  const core = client as MysqlClient
+  const pool = core.pool ?? core
+  if (typeof pool.getConnection === 'function') {
+    wrapMysqlPool(pool)
+    // A pool does not tell the class of its connections; the first one does, before it is used.
+    pool.on?.('connection', wrapMysqlConnection)
+  } else wrapMysqlConnection(core.connection ?? core)
+  return client
+}
+
+/** Wraps the class, or base class, that holds `query` and `execute`. Once. */
+export function wrapMysqlConnection(connection: MysqlConnection): void {
+  wrapOnce(ownerOf(connection, 'query'), 'query', (query) => traced(query, { isCommented: true }))
+  // The client keeps prepared statements by their text: a comment that changes would fill its cache, and the
+  // server's.
+  wrapOnce(ownerOf(connection, 'execute'), 'execute', (execute) => traced(execute, { isCommented: false }))
+}
+
+/** Who waits for a connection is called back by the request that gives one up: it goes on in its own. Once. */
+export function wrapMysqlPool(pool: object): void {
+  wrapOnce(ownerOf(pool, 'getConnection'), 'getConnection', (getConnection) => {
+    return function (this: unknown, ...args) {
+      const [callback] = args
+      if (typeof callback === 'function') args[0] = AsyncResource.bind(callback)
+      return getConnection.apply(this, args)
+    }
+  })
+}
+
+function traced(method: WrappedMethod, { isCommented }: { isCommented: boolean }): WrappedMethod {
+  return function (this: { config?: MysqlConfig }, ...args) {
+    const text = textOf(args[0])
+    const call = isShownByOthers(this, 'query') ? undefined : openStatement(targetOf(this.config), text)
+    if (isCommented) args[0] = withText(args[0], commentSql(text, call?.span))
+    bindCallback(args, call)
+    try {
+      const command = unannounced(() => method.apply(this, args)) as EventEmitter | undefined
+      if (call !== undefined) closeAtEnd(command, call)
+      return command
+    } catch (error) {
+      if (call !== undefined) settle(call, error)
+      throw error
+    }
+  }
+}
+
+function textOf(statement: unknown): string {
+  if (typeof statement === 'string') return statement
+  const { sql } = (statement ?? {}) as { sql?: unknown }
+  return typeof sql === 'string' ? sql : ''
+}
+
+function withText(statement: unknown, sql: string): unknown {
+  if (typeof statement === 'string') return sql
+  if (typeof statement !== 'object' || statement === null || sql === '') return statement
+  if (!isCommand(statement)) return { ...statement, sql }
+  statement.sql = sql
+  return statement
+}
+
+/** The command that a pool made: its class matters, and it is nobody else's. */
+function isCommand(statement: object): statement is MysqlStatement {
+  return 'onResult' in statement
+}
+
+/** Keeps the caller's context for its callback, wherever it was given. */
+function bindCallback(args: unknown[], call: OpenCall | undefined): void {
+  const at = args.findIndex((argument) => typeof argument === 'function')
+  const command = args[0] as MysqlStatement | undefined
+  const callback = (at < 0 ? command?.onResult : args[at]) as MysqlStatement['onResult']
+  if (typeof callback !== 'function') return
+  const bound = AsyncResource.bind(function (this: unknown, error?: unknown, ...results: unknown[]) {
+    if (call !== undefined && error) settle(call, error)
+    return callback.call(this, error, ...results)
+  })
+  if (at >= 0) args[at] = bound
+  else if (command !== undefined) command.onResult = bound
+}
+
+function closeAtEnd(command: EventEmitter | undefined, call: OpenCall): void {
+  if (typeof command?.once !== 'function') {
+    closeCall(call)
+    return
+  }
+  command.once(errorMonitor, (error) => settle(call, error))
+  command.once('end', () => closeCall(call))
+}
+
+function settle(call: OpenCall, error: unknown): void {
+  if (!call.isClosed) failCall(call, error)
+  closeCall(call)
+}
+
+const targets = new WeakMap<object, DatabaseTarget>()
+
+function targetOf(config: MysqlConfig = {}): DatabaseTarget {
+  let target = targets.get(config)
+  if (target === undefined) {
+    const { host = 'localhost', port = 3306, socketPath, database } = config
+    target = {
+      system: 'mysql',
+      namespace: database || undefined,
+      serverAddress: socketPath ?? host,
+      serverPort: socketPath === undefined ? port : undefined,
+    }
+    targets.set(config, target)
+  }
+  return target
+}

@@ -1,0 +1,30 @@
+/** What `throughline({ … })` decides for every client of the process, also for those that a bundle wraps itself. */
+import { processWide } from '../context/index.js'
+
+/** KV keys of a hand-written recipe, when none are configured. */
+export const DEFAULT_KEY_PATTERNS: readonly string[] = ['idempotency:*', 'idem:*']
+
+export interface ClientSettings {
+  /** Append the request's ID and its like to each statement, as a comment. */
+  sqlComments: boolean
+  /** Set Postgres' `application_name` to the request's ID. */
+  sqlApplicationName: boolean
+  /** KV keys of a hand-written recipe. */
+  idempotencyKeys: readonly string[]
+}
+
+const settings = processWide<ClientSettings>('clients.settings', () => ({
+  sqlComments: true,
+  sqlApplicationName: false,
+  idempotencyKeys: DEFAULT_KEY_PATTERNS,
+}))
+
+/** The settings of this process. */
+export function clientSettings(): Readonly<ClientSettings> {
+  return settings
+}
+
+/** Called once, by `register()`. */
+export function setClientSettings(given: Partial<ClientSettings>): void {
+  Object.assign(settings, given)
+}
