@@ -8,7 +8,7 @@ import {
   InstrumentationNodeModuleFile,
 } from '@opentelemetry/instrumentation'
 import { SCOPE } from '../telemetry/names.js'
-import { type MysqlConnection, wrapMysqlConnection } from './database/mysql2.js'
+import { type MysqlConnection, wrapMysqlConnection, wrapMysqlPool } from './database/mysql2.js'
 import { type PgClient, wrapPgClient, wrapPgPool } from './database/pg.js'
 
 /** Hooks `require` and `import`. Call once per process, before the clients are loaded. */
@@ -34,6 +34,7 @@ class DatabaseClientHooks extends InstrumentationBase {
         ['mysql2/lib/base/connection.js', 'mysql2/lib/connection.js'],
         wrapMysqlClass,
       ),
+      classesIn('mysql2', mysql2, ['mysql2/lib/base/pool.js', 'mysql2/lib/pool.js'], wrapMysqlPoolClass),
     ]
   }
 }
@@ -68,4 +69,9 @@ function wrapPgPoolClass(pool: { prototype: PgClient }): unknown {
 function wrapMysqlClass(connection: { prototype: MysqlConnection }): unknown {
   wrapMysqlConnection(connection.prototype)
   return connection
+}
+
+function wrapMysqlPoolClass(pool: { prototype: object }): unknown {
+  wrapMysqlPool(pool.prototype)
+  return pool
 }

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { compileKeyPatterns, DEFAULT_KEY_PATTERNS } from '../../src/clients/kv/key-patterns.ts'
+import { compileKeyPatterns } from '../../src/clients/kv/key-patterns.ts'
+import { DEFAULT_KEY_PATTERNS } from '../../src/clients/settings.ts'
 
 const anyText = fc.string({ unit: 'binary' })
 

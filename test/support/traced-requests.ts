@@ -2,51 +2,49 @@
  * Runs code as a request of the app, in this process, and hands back the spans it left: for tests of what clients
  * show. Call `recordSpans()` once per test file.
  */
-import { context, trace } from '@opentelemetry/api'
-import { contextBase, tracing } from '@opentelemetry/sdk-node'
-import { afterAll, beforeAll } from 'vitest'
-import { correlateProvider } from '../../instrumentation/tracer-provider.ts'
-import { createContext, type RequestContext, runInContext } from '../../src/context/index.ts'
+import { trace } from '@opentelemetry/api'
+import { node, tracing } from '@opentelemetry/sdk-node'
+import { createContext, type RequestContext, randomTraceId, runInContext } from '../../src/context/index.ts'
+import { correlationSpanProcessor } from '../../src/telemetry/sdk-pieces.ts'
 
 export type Span = tracing.ReadableSpan
 
 export interface SpanRecorder {
   /** Runs `body` as a request of that ID, under a span named `request`, and returns the spans of its calls. */
   spansOf(correlationId: string, body: (request: RequestContext) => Promise<unknown>): Promise<Span[]>
+  /** The same for requests that run at once: their spans are `taken` together. */
+  inRequest(correlationId: string, body: (request: RequestContext) => Promise<unknown>): Promise<void>
   /** The span named `request` of the last one. */
   requestSpan(): Span
   /** All spans since the last call of `spansOf`, or of this. */
   taken(): Span[]
 }
 
-/** Registers a provider for the file, and takes it back at its end. */
+/** Registers a provider for the test file's process. */
 export function recordSpans(): SpanRecorder {
   const exporter = new tracing.InMemorySpanExporter()
-  const provider = new tracing.BasicTracerProvider({
-    spanProcessors: [new tracing.SimpleSpanProcessor(exporter)],
+  const provider = new node.NodeTracerProvider({
+    spanProcessors: [correlationSpanProcessor(), new tracing.SimpleSpanProcessor(exporter)],
   })
-  beforeAll(() => {
-    context.setGlobalContextManager(new contextBase.AsyncLocalStorageContextManager().enable())
-    trace.setGlobalTracerProvider(correlateProvider(provider, { nextInternals: false }))
-  })
-  afterAll(() => {
-    trace.disable()
-    context.disable()
-  })
+  provider.register()
   const finished = () => exporter.getFinishedSpans()
+  const inRequest: SpanRecorder['inRequest'] = (correlationId, body) => {
+    const request = createContext({ correlationId, traceId: randomTraceId() })
+    return runInContext(request, () =>
+      trace.getTracer('test').startActiveSpan('request', async (span) => {
+        try {
+          await body(request)
+        } finally {
+          span.end()
+        }
+      }),
+    )
+  }
   return {
+    inRequest,
     async spansOf(correlationId, body) {
       exporter.reset()
-      const request = createContext({ correlationId, traceId: 'a'.repeat(32) })
-      await runInContext(request, () =>
-        trace.getTracer('test').startActiveSpan('request', async (span) => {
-          try {
-            await body(request)
-          } finally {
-            span.end()
-          }
-        }),
-      )
+      await inRequest(correlationId, body)
       return finished().filter((span) => span.name !== 'request')
     },
     requestSpan() {

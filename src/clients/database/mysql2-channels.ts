@@ -7,7 +7,8 @@ import { tracingChannel } from 'node:diagnostics_channel'
 import { type Context, context } from '@opentelemetry/api'
 import { contextStorage, processWide, type RequestContext, tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
-import { openStatement } from './statement-span.js'
+import { showConnectFailure } from './connect-failure.js'
+import { type DatabaseTarget, openStatement } from './statement-span.js'
 
 /** A message on `mysql2:query` or `mysql2:execute`. */
 interface StatementMessage {
@@ -21,8 +22,8 @@ interface StatementMessage {
 }
 
 /** A message on `mysql2:pool:connect`. */
-interface PoolMessage {
-  [CALLER]?: { requestContext: RequestContext | undefined; context: Context }
+interface PoolMessage extends Omit<StatementMessage, 'query'> {
+  [CALLER]?: { requestContext: RequestContext | undefined; context: Context; startedAt: number }
 }
 
 const CALL = Symbol('throughline.call')
@@ -48,7 +49,12 @@ export function traceMysql2(): void {
   const caller = new AsyncLocalStorage<Context | undefined>()
   const pool = tracingChannel<unknown, PoolMessage>('mysql2:pool:connect')
   pool.start.subscribe((message) => {
-    ;(message as PoolMessage)[CALLER] = { requestContext: tryGetContext(), context: context.active() }
+    if (announcements.areKnown) return
+    ;(message as PoolMessage)[CALLER] = {
+      requestContext: tryGetContext(),
+      context: context.active(),
+      startedAt: performance.now(),
+    }
   })
   pool.asyncStart.bindStore(
     contextStorage as unknown as AsyncLocalStorage<PoolMessage>,
@@ -59,11 +65,18 @@ export function traceMysql2(): void {
     (message) => (message as PoolMessage)[CALLER]?.context as unknown as PoolMessage,
   )
 
+  pool.asyncStart.subscribe((message) => {
+    const { [CALLER]: waiting, error } = message as PoolMessage
+    if (waiting === undefined || !error) return
+    context.with(waiting.context, () =>
+      showConnectFailure(targetOf(message as PoolMessage), waiting.startedAt, error),
+    )
+  })
+
   const open = (message: unknown) => {
     if (announcements.areKnown) return
-    const { query, database, serverAddress, serverPort } = message as StatementMessage
-    const target = { system: 'mysql' as const, namespace: database || undefined, serverAddress, serverPort }
-    const start = () => openStatement(target, query)
+    const start = () =>
+      openStatement(targetOf(message as StatementMessage), (message as StatementMessage).query)
     const callerContext = caller.getStore()
     ;(message as StatementMessage)[CALL] =
       callerContext === undefined ? start() : context.with(callerContext, start)
@@ -79,4 +92,8 @@ export function traceMysql2(): void {
     channel.start.subscribe(open)
     channel.asyncStart.subscribe(close)
   }
+}
+
+function targetOf({ database, serverAddress, serverPort }: Omit<StatementMessage, 'query'>): DatabaseTarget {
+  return { system: 'mysql', namespace: database || undefined, serverAddress, serverPort }
 }

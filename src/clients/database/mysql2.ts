@@ -6,6 +6,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import { type EventEmitter, errorMonitor } from 'node:events'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { showConnectFailure } from './connect-failure.js'
 import { unannounced } from './mysql2-channels.js'
 import { commentSql } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
@@ -69,10 +70,15 @@ export function wrapMysqlConnection(connection: MysqlConnection): void {
 /** Who waits for a connection is called back by the request that gives one up: it goes on in its own. Once. */
 export function wrapMysqlPool(pool: object): void {
   wrapOnce(ownerOf(pool, 'getConnection'), 'getConnection', (getConnection) => {
-    return function (this: unknown, ...args) {
+    return function (this: { config?: { connectionConfig?: MysqlConfig } }, ...args) {
+      const startedAt = performance.now()
       const [callback] = args
-      if (typeof callback === 'function') args[0] = AsyncResource.bind(callback)
-      return getConnection.apply(this, args)
+      if (typeof callback !== 'function') return getConnection.apply(this, args)
+      args[0] = AsyncResource.bind((error: unknown, ...results: unknown[]) => {
+        if (error) showConnectFailure(targetOf(this.config?.connectionConfig), startedAt, error)
+        return callback(error, ...results)
+      })
+      return unannounced(() => getConnection.apply(this, args))
     }
   })
 }

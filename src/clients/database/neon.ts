@@ -3,7 +3,7 @@
  * for a transaction of several. Its `Pool` and `Client` are those of `pg`: `instrumentPg`.
  */
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
-import { commentSql } from './sql-comment.js'
+import { commentSql, commentTemplate } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 
 /** The part of the query function that is wrapped; its own signatures are kept by the caller's type. */
@@ -111,8 +111,7 @@ function pieceOf(value: unknown, position: number): string {
 
 function commented(data: QueryData, call: OpenCall | undefined): QueryData {
   if ('query' in data) return { ...data, query: commentSql(data.query, call?.span) }
-  const last = data.strings.length - 1
-  const strings = data.strings.with(last, commentSql(data.strings[last] ?? '', call?.span))
+  const strings = commentTemplate(data.strings, call?.span)
   // Its class has a method, so it is copied with it.
   return Object.assign(Object.create(Object.getPrototypeOf(data)), data, { strings })
 }

@@ -8,8 +8,9 @@
 import { AsyncResource } from 'node:async_hooks'
 import { errorMonitor } from 'node:events'
 import { tryGetContext } from '../../context/index.js'
-import { closeCall, failCall, type OpenCall, openCall } from '../client-span.js'
+import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { clientSettings } from '../settings.js'
+import { showConnectFailure } from './connect-failure.js'
 import { commentSql } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 import { isShownByOthers, ownerOf, type WrappedMethod, wrapOnce } from './wrap-method.js'
@@ -156,8 +157,9 @@ function isSubmittable(statement: unknown): statement is Submittable {
 
 function textOf(statement: unknown): string {
   if (typeof statement === 'string') return statement
-  const { text } = (statement ?? {}) as { text?: unknown }
-  return typeof text === 'string' ? text : ''
+  const { text, cursor } = (statement ?? {}) as { text?: unknown; cursor?: { text?: unknown } }
+  if (typeof text === 'string') return text
+  return typeof cursor?.text === 'string' ? cursor.text : ''
 }
 
 const targets = new WeakMap<object, DatabaseTarget>()
@@ -176,10 +178,7 @@ function targetOf(client: ConnectedClient): DatabaseTarget {
   return target
 }
 
-/** Failures already shown: a pool hands on that of its client. */
-const shownFailures = new WeakSet<object>()
-
-/** A connection that cannot be had leaves no statement behind to be shown, so the failure is. */
+/** Keeps the caller's context for its callback, and shows a connection that cannot be had. */
 function withFailureShown(connect: WrappedMethod): WrappedMethod {
   return function (this: ConnectedClient & { options?: ConnectedClient }, ...args) {
     const startedAt = performance.now()
@@ -197,22 +196,6 @@ function withFailureShown(connect: WrappedMethod): WrappedMethod {
     ;(result as PromiseLike<unknown> | undefined)?.then?.(undefined, onFailure)
     return result
   }
-}
-
-function showConnectFailure(target: DatabaseTarget, startedAt: number, error: unknown): void {
-  const requestContext = tryGetContext()
-  if (requestContext === undefined || typeof error !== 'object' || error === null) return
-  if (shownFailures.has(error)) return
-  shownFailures.add(error)
-  const call = openCall(requestContext, {
-    kind: 'database',
-    name: 'CONNECT',
-    operation: 'CONNECT',
-    target,
-    startedAt,
-  })
-  failCall(call, error)
-  closeCall(call)
 }
 
 /** The request whose ID a connection bears as its `application_name`. */

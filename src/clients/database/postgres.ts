@@ -9,7 +9,7 @@
 import { tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { clientSettings } from '../settings.js'
-import { commentSql } from './sql-comment.js'
+import { commentTemplate } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 
 /** The part of a postgres.js client that is read; its own signatures are kept by the caller's type. */
@@ -126,15 +126,10 @@ function tracedQuery<Query extends object>(made: Query, connection: Connection):
     const call = openStatement(connection.target, textOf(sent))
     if (call !== undefined) closeWhenSettled(sent, call)
     const { prepare = connection.isPrepared } = sent.options
-    if (!prepare || sent.options.simple) sent.strings = withComment(sent.strings, call)
+    if (!prepare || sent.options.simple) sent.strings = commentTemplate(sent.strings, call?.span)
     return handler(sent)
   }
   return made
-}
-
-function withComment(strings: readonly string[], call: OpenCall | undefined): readonly string[] {
-  const last = strings.length - 1
-  return strings.with(last, commentSql(strings[last] ?? '', call?.span))
 }
 
 /** The text with `$1` where a value stands; a fragment within it is told by its own text. */

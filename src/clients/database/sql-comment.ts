@@ -20,6 +20,17 @@ export function commentSql(sql: string, span?: Span): string {
   return clientSettings().sqlComments ? appendSqlComment(sql, requestFields(span)) : sql
 }
 
+/**
+ * The same for a template, of which nothing is known but its pieces: the comment comes after the last.
+ *
+ * @param pieces the text around the values, at least one
+ */
+export function commentTemplate(pieces: readonly string[], span?: Span): readonly string[] {
+  if (!clientSettings().sqlComments) return pieces
+  const last = pieces.length - 1
+  return pieces.with(last, `${pieces[last]}${sqlComment(requestFields(span))}`)
+}
+
 /** `correlation_id`, `traceparent`, and where known `action` and `route`. Empty outside a request. */
 export function requestFields(span?: Span): SqlCommentFields {
   const requestContext = tryGetContext()
@@ -41,14 +52,20 @@ export function requestFields(span?: Span): SqlCommentFields {
  */
 export function appendSqlComment(sql: string, fields: SqlCommentFields): string {
   if (sql.length === 0 || isCommented(sql)) return sql
+  const comment = sqlComment(fields)
+  if (comment === '') return sql
+  const [end = ''] = /;\s*$/.exec(sql.slice(-16)) ?? []
+  return `${sql.slice(0, sql.length - end.length)}${comment}${end}`
+}
+
+/** With a space before it; empty when there is nothing to say. */
+function sqlComment(fields: SqlCommentFields): string {
   let pairs = ''
   for (const key of Object.keys(fields).sort()) {
     const value = fields[key]
     if (value !== undefined) pairs += `${pairs === '' ? '' : ','}${encode(key)}='${encode(value)}'`
   }
-  if (pairs === '') return sql
-  const [end = ''] = /;\s*$/.exec(sql.slice(-16)) ?? []
-  return `${sql.slice(0, sql.length - end.length)} /*${pairs}*/${end}`
+  return pairs === '' ? '' : ` /*${pairs}*/`
 }
 
 function isCommented(sql: string): boolean {

@@ -8,9 +8,9 @@
 import { DEFAULT_CORRELATION_HEADER, type RequestContext, tryGetContext } from '../../context/index.js'
 import { traceparentOf } from '../../telemetry/sdk-pieces.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
-import { DEFAULT_KEY_PATTERNS } from '../settings.js'
 import { type CommandPlace, openCommand } from './command-span.js'
-import { compileKeyPatterns } from './key-patterns.js'
+import { type InstrumentKvOptions, nameOf } from './command-wrap.js'
+import { type KeyTest, keyTestOf } from './key-patterns.js'
 import { watchRecipe } from './recipe.js'
 
 /** One REST call: the part that is read. */
@@ -29,11 +29,7 @@ export interface UpstashRestClient {
   use(middleware: (request: any, next: any) => Promise<any>): void
 }
 
-/** How a client is traced. */
-export interface InstrumentKvOptions {
-  /** Keys of a hand-written idempotency recipe, `*` for any characters. Default `['idempotency:*', 'idem:*']`. */
-  idempotencyKeys?: readonly string[]
-}
+export type { InstrumentKvOptions }
 
 const instrumented = new WeakSet<UpstashRestClient>()
 
@@ -45,7 +41,7 @@ const instrumented = new WeakSet<UpstashRestClient>()
  */
 export function instrumentKv<Client extends UpstashRestClient>(
   client: Client,
-  { idempotencyKeys = DEFAULT_KEY_PATTERNS }: InstrumentKvOptions = {},
+  { idempotencyKeys }: InstrumentKvOptions = {},
 ): Client {
   if (typeof client?.use !== 'function') {
     throw new TypeError(
@@ -54,7 +50,7 @@ export function instrumentKv<Client extends UpstashRestClient>(
   }
   if (instrumented.has(client)) return client
   instrumented.add(client)
-  const isIdempotencyKey = compileKeyPatterns(idempotencyKeys)
+  const isIdempotencyKey = keyTestOf(idempotencyKeys)
   const place = placeOf(client)
   client.use((request: RestRequest, next: Send) => {
     const requestContext = tryGetContext()
@@ -70,12 +66,12 @@ async function sendTraced(
   next: Send,
   requestContext: RequestContext,
   place: CommandPlace,
-  isIdempotencyKey: (key: string) => boolean,
+  isIdempotencyKey: KeyTest,
 ): Promise<unknown> {
   const commands = commandsOf(request)
   const [only] = commands
   const isBatch = commands.length > 1
-  const operation = isBatch ? (request.path?.[0] === 'multi-exec' ? 'MULTI' : 'PIPELINE') : nameOf(only)
+  const operation = isBatch ? (request.path?.[0] === 'multi-exec' ? 'MULTI' : 'PIPELINE') : nameOf(only?.[0])
   const command = openCommand(requestContext, operation, {
     ...place,
     batchSize: isBatch ? commands.length : undefined,
@@ -105,16 +101,11 @@ function commandsOf({ path, body }: RestRequest): unknown[][] {
   return Array.isArray(commands) ? commands.filter((command) => Array.isArray(command)) : []
 }
 
-/** Low cardinality: a word, whatever was sent. */
-function nameOf(command: unknown[] | undefined): string {
-  return /^[A-Za-z]{1,30}$/.exec(String(command?.[0]))?.[0].toUpperCase() ?? 'COMMAND'
-}
-
 function watch(
   call: OpenCall,
   command: unknown[],
   reply: unknown,
-  isIdempotencyKey: (key: string) => boolean,
+  isIdempotencyKey: KeyTest,
 ): void {
   const { result, error } = (reply ?? {}) as { result?: unknown; error?: string }
   if (error !== undefined) {
@@ -123,7 +114,7 @@ function watch(
   }
   const key = command[1]
   if (typeof key !== 'string' || !isIdempotencyKey(key)) return
-  watchRecipe(call.span, { command: nameOf(command), key, reply: result }, 'upstash')
+  watchRecipe(call.span, { command: nameOf(command[0]), key, reply: result }, 'upstash')
 }
 
 /** Where the client sends to; unknown in a version that keeps it elsewhere. */

@@ -1,0 +1,45 @@
+/** What the tests of database clients share: placeholders, and the shapes of a few clients. */
+import type pg from 'pg'
+import type { DatabaseClient, Rows } from './database-client.ts'
+
+export function ofPgPool(pool: pg.Pool): DatabaseClient {
+  return {
+    query: async (sql, values = []) => (await pool.query(numbered(sql), [...values])).rows,
+    async transaction(first, second) {
+      const client = await pool.connect()
+      try {
+        await client.query('BEGIN')
+        await client.query(first)
+        await client.query(second)
+        await client.query('COMMIT')
+      } catch (error) {
+        await client.query('ROLLBACK')
+        throw error
+      } finally {
+        client.release()
+      }
+    },
+    close: () => pool.end(),
+  }
+}
+
+export function numbered(sql: string): string {
+  let position = 0
+  return sql.replaceAll('?', () => {
+    position += 1
+    return `$${position}`
+  })
+}
+
+const templates = new Map<string, TemplateStringsArray>()
+
+export function templateOf(sql: string): TemplateStringsArray {
+  const strings = sql.split('?')
+  const template = templates.get(sql) ?? Object.assign(strings, { raw: strings })
+  templates.set(sql, template)
+  return template
+}
+
+export function asObjects(rows: unknown): Rows {
+  return Array.isArray(rows) ? rows.map((row) => ({ ...row })) : []
+}

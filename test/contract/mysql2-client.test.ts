@@ -1,0 +1,124 @@
+import { createPool } from 'mysql2'
+import mysql from 'mysql2/promise'
+import { afterAll, describe, expect, it } from 'vitest'
+import { instrumentMysql2 } from '../../src/clients/database/mysql2.ts'
+import { startMariadb } from '../support/mariadb.ts'
+import {
+  type DatabaseClient,
+  type DatabaseSetUp,
+  describeDatabaseClient,
+  recorder,
+} from './database-client.ts'
+import { asObjects } from './database-shapes.ts'
+
+const server = await startMariadb()
+afterAll(() => server?.stop())
+
+describe.skipIf(server === undefined)('mysql2', () => {
+  const url = server?.url ?? ''
+  const ofMariadb: Omit<DatabaseSetUp, 'connect' | 'isCommented'> = {
+    system: 'mysql',
+    target: {
+      'db.namespace': 'shop',
+      'server.address': '127.0.0.1',
+      'server.port': Number(new URL(url).port),
+    },
+    log: () => server?.log(),
+  }
+  const elsewhere = (port: number) => `mysql://root@127.0.0.1:${port}/shop`
+  describeDatabaseClient('with promises', {
+    ...ofMariadb,
+    isCommented: true,
+    connect: () => connect(url, 'query'),
+    connectToNothing: (port) => connect(elsewhere(port), 'query'),
+  })
+  describeDatabaseClient('with prepared statements', {
+    ...ofMariadb,
+    isCommented: false,
+    connect: () => connect(url, 'execute'),
+    connectToNothing: (port) => connect(elsewhere(port), 'execute'),
+  })
+  describeDatabaseClient('with callbacks', {
+    ...ofMariadb,
+    isCommented: true,
+    hasTransactions: false,
+    connect: async () => withCallbacks(url),
+  })
+
+  it('shows a stream until its last row, and a single connection', async () => {
+    const pool = instrumentMysql2(createPool({ uri: url, connectionLimit: 1 }))
+    const single = instrumentMysql2(await mysql.createConnection(url))
+    const spans = await recorder.spansOf('stream', async () => {
+      let rows = 0
+      for await (const _row of pool.query('SELECT seq FROM seq_1_to_300').stream()) rows += 1
+      expect(rows).toBe(300)
+      await single.query({ sql: 'SELECT ? AS by_options', values: [1] })
+    })
+    expect(spans.map((span) => span.name)).toEqual(['SELECT seq_1_to_300', 'SELECT shop'])
+    expect(server?.log()?.includes("AS by_options /*correlation_id='stream'")).toBe(true)
+    pool.end(() => {})
+    await single.end()
+  })
+
+  it('fails a connection once for all that waits on it', async () => {
+    const spans = await recorder.spansOf('killed', async () => {
+      const pool = instrumentMysql2(mysql.createPool({ uri: url, connectionLimit: 1 }))
+      const connection = await pool.getConnection()
+      const [rows] = await connection.query('SELECT CONNECTION_ID() AS id')
+      const sleeping = expect(connection.query('SELECT SLEEP(10)')).rejects.toThrow()
+      const killer = await mysql.createConnection(url)
+      await killer.query(`KILL ${Number(asObjects(rows)[0]?.id)}`)
+      await sleeping
+      await killer.end()
+      connection.destroy()
+      await pool.end()
+    })
+    const failed = spans.filter((span) => span.attributes['error.type'] !== undefined)
+    expect(failed).toHaveLength(1)
+    expect(failed[0]?.attributes['error.type']).toMatch(/^(PROTOCOL_CONNECTION_LOST|ECONNRESET|ER_\w+)$/)
+  })
+
+  it('refuses what is no client', () => {
+    expect(() => instrumentMysql2({} as mysql.Pool)).toThrow(TypeError)
+  })
+})
+
+type Run = (sql: string, values?: never) => Promise<[unknown, unknown]>
+
+async function connect(uri: string, method: 'query' | 'execute'): Promise<DatabaseClient> {
+  const pool = instrumentMysql2(mysql.createPool({ uri, connectionLimit: 2 }))
+  return {
+    query: async (sql, values = []) => {
+      const run = pool[method].bind(pool) as Run
+      const [rows] = await (/^(CREATE|DROP)/.test(sql) ? pool.query(sql) : run(sql, [...values] as never))
+      return asObjects(rows)
+    },
+    async transaction(first, second) {
+      const connection = await pool.getConnection()
+      const run = connection[method].bind(connection) as Run
+      try {
+        await connection.beginTransaction()
+        await run(first)
+        await run(second)
+        await connection.commit()
+      } catch (error) {
+        await connection.rollback()
+        throw error
+      } finally {
+        connection.release()
+      }
+    },
+    close: () => pool.end(),
+  }
+}
+
+function withCallbacks(uri: string): DatabaseClient {
+  const pool = instrumentMysql2(createPool({ uri, connectionLimit: 2 }))
+  return {
+    query: (sql, values = []) =>
+      new Promise((resolve, reject) => {
+        pool.query(sql, [...values], (error, rows) => (error ? reject(error) : resolve(asObjects(rows))))
+      }),
+    close: () => new Promise((resolve) => pool.end(resolve)),
+  }
+}
