@@ -101,9 +101,13 @@ class CorrelatedTracer implements Tracer {
   }
 
   private start(name: string, options: SpanOptions, parentContext: Context): Span {
-    const span = this.tracer.startSpan(name, options, parentContext)
+    const type = options.attributes?.[ATTRIBUTE.nextSpanType]
+    const span =
+      type === undefined
+        ? this.tracer.startSpan(name, options, parentContext)
+        : this.tracer.startSpan(withoutQuery(name), withoutQueries(options), parentContext)
     adoptSpan(span)
-    if (options.attributes?.[ATTRIBUTE.nextSpanType] === NEXT_REQUEST) noteRouteSpan(span)
+    if (type === NEXT_REQUEST) noteRouteSpan(span)
     return span
   }
 }
@@ -122,6 +126,24 @@ function inRequest(parentContext: Context): Context {
   if (parent !== undefined && parent.spanId !== INVALID_SPANID) return parentContext
   const firstSpan = tryGetContext()?.firstSpan
   return firstSpan === undefined ? parentContext : trace.setSpan(parentContext, firstSpan)
+}
+
+/** Where Next writes a whole URL: `http.target` of the request, `http.url` of a fetch, and that one's name. */
+const URL_ATTRIBUTES = ['http.target', 'http.url']
+
+// A query may hold a token or somebody's address: it is the app's to show, not Next's.
+function withoutQueries(options: SpanOptions): SpanOptions {
+  const attributes = { ...options.attributes }
+  for (const name of URL_ATTRIBUTES) {
+    const url = attributes[name]
+    if (typeof url === 'string') attributes[name] = withoutQuery(url)
+  }
+  return { ...options, attributes }
+}
+
+function withoutQuery(text: string): string {
+  const query = text.indexOf('?')
+  return query < 0 ? text : text.slice(0, query)
 }
 
 function noteRouteSpan(span: Span): void {

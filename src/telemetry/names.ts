@@ -40,7 +40,10 @@ export const ATTRIBUTE = {
   serverPort: 'server.port',
   errorType: 'error.type',
 
+  httpMethod: 'http.request.method',
+  httpStatus: 'http.response.status_code',
   httpRoute: 'http.route',
+  urlFull: 'url.full',
   nextRoute: 'next.route',
   nextSpanType: 'next.span_type',
 } as const
@@ -62,6 +65,8 @@ export const METRIC = {
   actionDuration: 'action.duration',
   /** Histogram, seconds: one call of a database or KV client. */
   dbClientOperationDuration: 'db.client.operation.duration',
+  /** Histogram, seconds: one call by `fetch` or undici. */
+  httpClientRequestDuration: 'http.client.request.duration',
   /** Counter: correlation headers that were sent and refused. */
   correlationRefused: 'correlation.refused',
 } as const

@@ -52,6 +52,14 @@ describe('correlateProvider', () => {
     expect(spanNamed('request').parentSpanContext).toBeUndefined()
   })
 
+  it('keeps the query of a URL out of the spans that Next makes', () => {
+    const attributes = { 'next.span_type': 'AppRender.fetch', 'http.url': 'http://a/b?token=secret', other: 'a?b' }
+    tracer.startSpan('fetch GET http://a/b?token=secret', { attributes }).end()
+    expect(spanNamed('fetch GET http://a/b').attributes).toEqual({ ...attributes, 'http.url': 'http://a/b' })
+    tracer.startSpan('mine?', { attributes: { 'http.target': '/a?b' } }).end()
+    expect(spanNamed('mine?').attributes['http.target']).toBe('/a?b')
+  })
+
   it('returns what the function of an active span returns', () => {
     expect(tracer.startActiveSpan('a', () => 1)).toBe(1)
     expect(tracer.startActiveSpan('b', {}, () => 2)).toBe(2)

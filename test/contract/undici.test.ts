@@ -2,15 +2,16 @@ import { channel } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { trace } from '@opentelemetry/api'
-import { node } from '@opentelemetry/sdk-node'
+import { context, createContextKey, trace } from '@opentelemetry/api'
+import { node, tracing } from '@opentelemetry/sdk-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { traceUndici } from '../../src/clients/http/undici.ts'
 import { createContext, type RequestContext, runInContext } from '../../src/context/index.ts'
 import { freePort } from '../support/free-port.ts'
 
-// Registered for its context manager and for the W3C propagator.
-new node.NodeTracerProvider().register()
+const exporter = new tracing.InMemorySpanExporter()
+// Registered for its context manager and for the W3C propagator, too.
+new node.NodeTracerProvider({ spanProcessors: [new tracing.SimpleSpanProcessor(exporter)] }).register()
 const tracer = trace.getTracer('test')
 
 // Once per process, as `register()` does it: the channels have no other end.
@@ -28,6 +29,9 @@ traceUndici({
 
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736'
 
+/** What a call bears. */
+const BOTH = { 'x-correlation-id': 'order-7', traceparent: expect.stringMatching(/^00-[0-9a-f]{32}-/) }
+
 /** Answers with the headers it got. `/redirect` leads to the same server by a name that is not loopback. */
 let server: Server
 let port: number
@@ -35,6 +39,7 @@ let port: number
 beforeAll(async () => {
   server = createServer((request, response) => {
     if (request.url === '/redirect') response.writeHead(307, { location: elsewhere() })
+    if (request.url === '/missing') response.writeHead(404)
     response.end(JSON.stringify(request.headers))
   }).listen(0, '0.0.0.0')
   await once(server, 'listening')
@@ -52,17 +57,68 @@ const loopback = () => `http://127.0.0.1:${port}/`
 const elsewhere = () => `http://0.0.0.0:${port}/`
 
 describe("Node's fetch, in a request", () => {
-  it('bears the ID and the traceparent of the active span to loopback', async () => {
-    const context = requestContext()
-    await runInContext(context, () =>
-      tracer.startActiveSpan('request', async (span) => {
-        const headers = await headersReceived(loopback())
-        const { traceId, spanId } = span.spanContext()
-        expect(headers['x-correlation-id']).toBe('order-7')
-        expect(headers.traceparent).toBe(`00-${traceId}-${spanId}-01`)
-        span.end()
-      }),
+  it('bears the ID, and the traceparent of a span of its own under the active one, to loopback', async () => {
+    const headers = await asRequest(() => headersReceived(loopback()))
+    const [call, request] = exporter.getFinishedSpans()
+    expect(request?.name).toBe('request')
+    expect(call?.parentSpanContext?.spanId).toBe(request?.spanContext().spanId)
+    const { traceId, spanId } = call?.spanContext() ?? {}
+    expect(headers['x-correlation-id']).toBe('order-7')
+    expect(headers.traceparent).toBe(`00-${traceId}-${spanId}-01`)
+  })
+
+  it('is shown without its query and its credentials', async () => {
+    await asRequest(async () =>
+      (await fetch(`${loopback()}items?token=secret#part`, { method: 'POST' })).text(),
     )
+    const [call] = exporter.getFinishedSpans()
+    expect(call?.name).toBe('POST')
+    expect(call?.attributes).toEqual({
+      'http.request.method': 'POST',
+      'http.response.status_code': 200,
+      'server.address': '127.0.0.1',
+      'server.port': port,
+      'url.full': `${loopback()}items`,
+    })
+  })
+
+  it('is shown as failed with its status, or with the code of what the network said', async () => {
+    const unused = await freePort()
+    await asRequest(async () => {
+      await (await fetch(`${loopback()}missing`)).text()
+      await fetch(`http://127.0.0.1:${unused}/`).catch(() => {})
+    })
+    expect(exporter.getFinishedSpans().map((span) => span.attributes['error.type'])).toEqual([
+      '404',
+      'ECONNREFUSED',
+      undefined,
+    ])
+  })
+
+  it('has no second span where Next made one, and bears that one', async () => {
+    const headers = await asRequest(() =>
+      tracer.startActiveSpan(
+        'fetch',
+        { attributes: { 'next.span_type': 'AppRender.fetch' } },
+        async (span) => {
+          const received = await headersReceived(loopback())
+          span.end()
+          return received
+        },
+      ),
+    )
+    const [fetched, ...others] = exporter.getFinishedSpans()
+    expect([fetched?.name, ...others.map((span) => span.name)]).toEqual(['fetch', 'request'])
+    expect(headers.traceparent).toContain(fetched?.spanContext().spanId)
+  })
+
+  it('has neither span nor headers where tracing is suppressed, as in an exporter', async () => {
+    const suppressed = createContextKey('OpenTelemetry SDK Context Key SUPPRESS_TRACING')
+    const headers = await asRequest(() =>
+      context.with(context.active().setValue(suppressed, true), () => headersReceived(loopback())),
+    )
+    expect(headers).not.toHaveProperty('x-correlation-id')
+    expect(exporter.getFinishedSpans().map((span) => span.name)).toEqual(['request'])
   })
 
   it("bears them to the request's own host", async () => {
@@ -107,7 +163,7 @@ describe("Node's fetch, in a request", () => {
     const init = { method: 'POST', headers: { 'x-shop': 'a' }, body: 'text' }
     const bare = await headersReceived(loopback(), init)
     const headers = await runInContext(requestContext(), () => headersReceived(loopback(), init))
-    expect(headers).toEqual({ ...bare, 'x-correlation-id': 'order-7' })
+    expect(headers).toEqual({ ...bare, ...BOTH })
   })
 
   it('keeps the IDs of concurrent requests apart', async () => {
@@ -147,8 +203,8 @@ describe('which hosts get the headers', () => {
     'https://eu.ported.example.net:8443',
     'https://shard-12.example.net:8443',
   ])('%s does', (origin) => {
-    expect(headersAdded(origin)).toEqual({ 'x-correlation-id': 'order-7' })
-    expect(headersAdded(new URL(origin))).toEqual({ 'x-correlation-id': 'order-7' })
+    expect(headersAdded(origin)).toEqual(BOTH)
+    expect(headersAdded(new URL(origin))).toEqual(BOTH)
   })
 
   it.each([
@@ -179,20 +235,20 @@ describe('which hosts get the headers', () => {
 
   it('is decided anew for each call by a RegExp, whatever its flags', () => {
     const calls = [1, 2, 3, 4].map(() => headersAdded('https://flagged.example'))
-    expect(calls).toEqual(Array(4).fill({ 'x-correlation-id': 'order-7' }))
+    expect(calls).toEqual(Array(4).fill(BOTH))
   })
 })
 
 describe('the headers of a call, as older versions of undici keep them: one text', () => {
   it('are looked through for what the app set', () => {
     const text = 'accept: */*\r\nX-Correlation-ID: mine\r\n'
-    expect(headersAdded('http://localhost', text)).toEqual({})
-    expect(headersAdded('http://localhost', 'accept: */*\r\n')).toEqual({ 'x-correlation-id': 'order-7' })
+    expect(headersAdded('http://localhost', text)).toEqual({ traceparent: BOTH.traceparent })
+    expect(headersAdded('http://localhost', 'accept: */*\r\n')).toEqual(BOTH)
   })
 
   it('are told by their names alone, not by a value or by the end of a name', () => {
     for (const text of ['x-query: x-correlation-id:7\r\n', 'other-x-correlation-id: 7\r\n']) {
-      expect(headersAdded('http://localhost', text)).toEqual({ 'x-correlation-id': 'order-7' })
+      expect(headersAdded('http://localhost', text)).toEqual(BOTH)
     }
   })
 })
@@ -245,6 +301,18 @@ describe('the tally of a request', () => {
 
 function requestContext({ id = 'order-7', host }: { id?: string; host?: string } = {}): RequestContext {
   return createContext({ correlationId: id, traceId: TRACE_ID }, host === undefined ? {} : { host })
+}
+
+/** Runs code as a request of the app, under a span named `request`. */
+function asRequest<T>(body: () => Promise<T>): Promise<T> {
+  exporter.reset()
+  return runInContext(requestContext(), () =>
+    tracer.startActiveSpan('request', async (span) => {
+      const result = await body()
+      span.end()
+      return result
+    }),
+  )
 }
 
 async function headersReceived(url: string, init?: RequestInit): Promise<IncomingHttpHeaders> {
