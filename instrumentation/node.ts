@@ -13,6 +13,7 @@ import { addLogSink, flushStandardOutput } from '../src/logging/sinks.js'
 import { hookHttpServer } from './http-server.js'
 import { createLogFile } from './local-files/log-file.js'
 import { resolveOptions, type ThroughlineOptions } from './options.js'
+import { startPrismaInstrumentation } from './prisma.js'
 import { startSdk } from './sdk.js'
 import { flushOnShutdown } from './shutdown.js'
 
@@ -39,6 +40,7 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
   })
   hookDatabaseClients()
   traceMysql2()
+  await startPrismaInstrumentation()
   const isIdempotencyKey = compileKeyPatterns(settings.idempotencyKeys)
   traceIoredis(isIdempotencyKey)
   traceNodeRedis(isIdempotencyKey)

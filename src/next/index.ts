@@ -10,3 +10,4 @@ export {
 export { type IdempotentRouteOptions, idempotentRoute } from './idempotent-route.js'
 export type { LoggedRun } from './logged-run.js'
 export { type Proxy, type WithCorrelationOptions, withCorrelation } from './with-correlation.js'
+export { withThroughline } from './with-throughline.js'
