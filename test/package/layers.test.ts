@@ -65,6 +65,7 @@ const SIDE_BY_SIDE: Record<string, readonly string[]> = {
   'src/clients/kv': [
     'command-channel.ts',
     'command-span.ts',
+    'command-wrap.ts',
     'recipe.ts',
     'races.ts',
     'seen-keys.ts',

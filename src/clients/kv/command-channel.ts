@@ -5,9 +5,10 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { tracingChannel } from 'node:diagnostics_channel'
 import type { Span } from '@opentelemetry/api'
-import { contextStorage, tryGetContext } from '../../context/index.js'
+import { contextStorage, processWide, tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
-import { openCommand } from './command-span.js'
+import { isHandshake, openCommand } from './command-span.js'
+import type { KeyTest } from './key-patterns.js'
 import { watchRecipe } from './recipe.js'
 
 /** A message on the command or batch channel: the part that ioredis 6 and node-redis 6 share. */
@@ -40,15 +41,19 @@ export interface KvChannels {
   argumentsOf(message: ChannelMessage): readonly string[]
 }
 
-/** Sent by the client on its own account when it connects; a request did not ask for them. */
-const HANDSHAKE = new Set(['HELLO', 'AUTH', 'CLIENT', 'SELECT', 'READONLY', 'INFO'])
-
 /**
- * Subscribes to one client's channels. Commands outside a request get no span.
+ * Subscribes to one client's channels, once per process. Commands outside a request get no span.
  *
- * @param isIdempotencyKey which keys belong to a hand-written recipe
+ * @param isIdempotencyKey which keys belong to a hand-written recipe; a second caller's are added
  */
-export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: string) => boolean): void {
+export function traceKvChannels(channels: KvChannels, isIdempotencyKey: KeyTest): void {
+  const keyTests = processWide(`clients.kv.channels.${channels.client}`, () => new Set<KeyTest>())
+  const isSubscribed = keyTests.size > 0
+  keyTests.add(isIdempotencyKey)
+  if (!isSubscribed) subscribe(channels, (key) => [...keyTests].some((isKey) => isKey(key)))
+}
+
+function subscribe(channels: KvChannels, isIdempotencyKey: KeyTest): void {
   // node-redis marks a command of a batch; ioredis does not, and sends MULTI and EXEC as commands too.
   const currentBatch = new AsyncLocalStorage<ChannelMessage>()
 
@@ -57,7 +62,7 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: (key: st
     if (requestContext === undefined) return
     const operation = isBatch ? (message.batchMode ?? 'BATCH') : (message.command ?? '').toUpperCase()
     const isInBatch = message.batchMode !== undefined || currentBatch.getStore() !== undefined
-    if (!isBatch && (isInBatch || HANDSHAKE.has(operation))) return
+    if (!isBatch && (isInBatch || isHandshake(operation))) return
     message[OPEN] = openCommand(requestContext, operation, message)
   }
 

@@ -12,11 +12,25 @@ export interface CommandPlace {
   batchSize?: number | undefined
 }
 
-/** @param operation upper-case name of the command, or of the kind of batch; never its arguments */
+/** Sent by a client on its own account when it connects; a request did not ask for them. */
+const HANDSHAKE = new Set(['HELLO', 'AUTH', 'CLIENT', 'SELECT', 'READONLY', 'INFO'])
+
+/** @param operation upper-case name of the command */
+export function isHandshake(operation: string): boolean {
+  return HANDSHAKE.has(operation)
+}
+
+/**
+ * Starts the span.
+ *
+ * @param operation upper-case name of the command, or of the kind of batch; never its arguments
+ * @param startedAt by `performance.now()`, when it began earlier
+ */
 export function openCommand(
   requestContext: RequestContext,
   operation: string,
   { database, serverAddress, serverPort, batchSize }: CommandPlace,
+  startedAt?: number,
 ): OpenCall {
   return openCall(requestContext, {
     kind: 'kv',
@@ -29,5 +43,6 @@ export function openCommand(
       serverPort,
     },
     attributes: batchSize === undefined ? undefined : { [ATTRIBUTE.dbBatchSize]: batchSize },
+    ...(startedAt === undefined ? {} : { startedAt }),
   })
 }

@@ -56,21 +56,19 @@ export function watchRecipe(span: Span, { command, key, reply }: KvReply, store:
  */
 function sightingOf(command: string, reply: unknown): 'in use' | 'written' | 'missing' | undefined {
   // Sent one by one inside a MULTI: the answer comes with EXEC.
-  if (String(reply) === 'QUEUED') return undefined
+  if (isText(reply, 'QUEUED')) return undefined
   switch (command) {
     case 'GET':
     case 'HGET':
       return reply === null || reply === undefined ? 'missing' : 'in use'
     case 'HGETALL':
-      return typeof reply === 'object' && reply !== null && Object.keys(reply).length > 0
-        ? 'in use'
-        : 'missing'
+      return sizeOf(reply) > 0 ? 'in use' : 'missing'
     case 'EXISTS':
       return Number(reply) > 0 ? 'in use' : 'missing'
     case 'SETNX':
       return Number(reply) === 1 ? 'written' : 'in use'
     case 'SET':
-      return String(reply) === 'OK' ? 'written' : 'in use'
+      return isText(reply, 'OK') ? 'written' : 'in use'
     case 'SETEX':
     case 'PSETEX':
     case 'HSET':
@@ -78,4 +76,14 @@ function sightingOf(command: string, reply: unknown): 'in use' | 'written' | 'mi
     default:
       return undefined
   }
+}
+
+// Not by `String(reply)`: a hash may be an object without a prototype, which has no text.
+function isText(reply: unknown, text: string): boolean {
+  return (typeof reply === 'string' || Buffer.isBuffer(reply)) && reply.toString() === text
+}
+
+function sizeOf(hash: unknown): number {
+  if (typeof hash !== 'object' || hash === null) return 0
+  return hash instanceof Map ? hash.size : Object.keys(hash).length
 }

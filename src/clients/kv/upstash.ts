@@ -101,12 +101,7 @@ function commandsOf({ path, body }: RestRequest): unknown[][] {
   return Array.isArray(commands) ? commands.filter((command) => Array.isArray(command)) : []
 }
 
-function watch(
-  call: OpenCall,
-  command: unknown[],
-  reply: unknown,
-  isIdempotencyKey: KeyTest,
-): void {
+function watch(call: OpenCall, command: unknown[], reply: unknown, isIdempotencyKey: KeyTest): void {
   const { result, error } = (reply ?? {}) as { result?: unknown; error?: string }
   if (error !== undefined) {
     failCall(call, new Error(error))
