@@ -1,28 +1,35 @@
 /** What an app's `next.config` needs, so that bundling hides no client. */
-import type { NextConfig } from 'next'
 
-/** The ways Next takes a configuration. */
-type ConfigFunction = (
-  phase: string,
-  context: { defaultConfig: NextConfig },
-) => NextConfig | Promise<NextConfig>
+/** The part of Next's configuration that is read. */
+interface NextConfigPart {
+  serverExternalPackages?: string[] | undefined
+  transpilePackages?: string[] | undefined
+}
+
+/** As Next calls a configuration that is a function. */
+// biome-ignore lint/suspicious/noExplicitAny: Next's own types are wider, and kept by the caller's.
+type ConfigFunction = (phase: string, context: any) => object | Promise<object>
 
 /**
- * Clients that Next bundles unless told otherwise, and that can be traced without a line in the app when it does not.
+ * Clients that Next bundles unless told otherwise, and that are traced without a line in the app when it does not.
  * `pg` is among Next's own externals.
  */
 const TRACED_WHEN_EXTERNAL = ['mysql2']
 
 /**
- * Adds to `serverExternalPackages` what has to be loaded by Node to be traced, and changes nothing else. An entry of
- * your own in `transpilePackages` wins: Next refuses a package in both.
+ * Adds to `serverExternalPackages` what Node has to load to be traced, and changes nothing else. A package that is
+ * in your `transpilePackages` is left there: Next refuses it in both.
  *
- * @param config an object, or a function that returns one or a promise of one
+ * @param config an object, or a function that returns one or a promise of one. Default `{}`
+ * @throws {TypeError} for anything else.
  * @example export default withThroughline({ output: 'standalone' })
  */
-export function withThroughline<Config extends NextConfig | ConfigFunction>(config?: Config): Config
-export function withThroughline(config: NextConfig | ConfigFunction = {}): NextConfig | ConfigFunction {
-  if (typeof config === 'function') return async (...args) => extended(await config(...args))
+export function withThroughline<Config extends object = object>(config: Config = {} as Config): Config {
+  if (typeof config === 'function') {
+    const configure = config as unknown as ConfigFunction
+    return (async (phase, context) =>
+      extended(await configure(phase, context))) satisfies ConfigFunction as never
+  }
   if (typeof config !== 'object' || config === null)
     throw new TypeError(
       `withThroughline: "config" must be an object or a function, received ${typeof config}.`,
@@ -30,11 +37,11 @@ export function withThroughline(config: NextConfig | ConfigFunction = {}): NextC
   return extended(config)
 }
 
-function extended(config: NextConfig): NextConfig {
+function extended<Config extends NextConfigPart>(config: Config): Config {
   const { serverExternalPackages = [], transpilePackages = [] } = config
-  const added = TRACED_WHEN_EXTERNAL.filter(
-    (name) => !serverExternalPackages.includes(name) && !transpilePackages.includes(name),
-  )
-  if (added.length === 0) return config
-  return { ...config, serverExternalPackages: [...serverExternalPackages, ...added] }
+  const isFree = (name: string) => !serverExternalPackages.includes(name) && !transpilePackages.includes(name)
+  const added = TRACED_WHEN_EXTERNAL.filter(isFree)
+  return added.length === 0
+    ? config
+    : { ...config, serverExternalPackages: [...serverExternalPackages, ...added] }
 }

@@ -53,7 +53,11 @@ describe('correlateProvider', () => {
   })
 
   it('keeps the query of a URL out of the spans that Next makes', () => {
-    const attributes = { 'next.span_type': 'AppRender.fetch', 'http.url': 'http://a/b?token=secret', other: 'a?b' }
+    const attributes = {
+      'next.span_type': 'AppRender.fetch',
+      'http.url': 'http://a/b?token=secret',
+      other: 'a?b',
+    }
     tracer.startSpan('fetch GET http://a/b?token=secret', { attributes }).end()
     expect(spanNamed('fetch GET http://a/b').attributes).toEqual({ ...attributes, 'http.url': 'http://a/b' })
     tracer.startSpan('mine?', { attributes: { 'http.target': '/a?b' } }).end()

@@ -53,23 +53,31 @@ export async function buildApp(
   return stdout + stderr
 }
 
-/** Starts `next start` or `next dev` and waits until it answers. */
+/** Starts `next start`, `next dev` or what `output: 'standalone'` built, and waits until it answers. */
 export async function startApp(
   directory: string,
-  mode: 'start' | 'dev',
+  mode: 'start' | 'dev' | 'standalone',
   { flags = [], env = {}, warmUpPath }: { flags?: string[]; env?: NodeJS.ProcessEnv; warmUpPath: string },
 ): Promise<NextServer> {
   const port = await freePort()
   const outDirectory = await mkdtemp(join(tmpdir(), 'throughline-out-'))
-  const child = spawn(
-    process.execPath,
-    [nextProgram(directory), mode, '--port', String(port), '--hostname', '127.0.0.1', ...flags],
-    {
-      cwd: directory,
-      env: { ...process.env, NODE_ENV: undefined, ...BASE_ENV, THROUGHLINE_DIR: outDirectory, ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+  const program =
+    mode === 'standalone'
+      ? [join(directory, env.DIST_DIR ?? '.next', 'standalone/server.js')]
+      : [nextProgram(directory), mode, '--port', String(port), '--hostname', '127.0.0.1']
+  const child = spawn(process.execPath, [...program, ...flags], {
+    cwd: directory,
+    env: {
+      ...process.env,
+      NODE_ENV: undefined,
+      ...BASE_ENV,
+      THROUGHLINE_DIR: outDirectory,
+      // What the standalone server reads instead of flags.
+      ...{ PORT: String(port), HOSTNAME: '127.0.0.1' },
+      ...env,
     },
-  )
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let output = ''
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk) => {
