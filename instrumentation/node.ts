@@ -2,9 +2,9 @@
 
 import { traceMysql2 } from '../src/clients/database/mysql2-channels.js'
 import { traceUndici } from '../src/clients/http/undici.js'
-import { traceIoredis } from '../src/clients/kv/ioredis.js'
+import { traceIoredis } from '../src/clients/kv/ioredis-channels.js'
 import { compileKeyPatterns } from '../src/clients/kv/key-patterns.js'
-import { traceNodeRedis } from '../src/clients/kv/node-redis.js'
+import { traceNodeRedis } from '../src/clients/kv/node-redis-channels.js'
 import { hookDatabaseClients } from '../src/clients/require-hooks.js'
 import { setClientSettings } from '../src/clients/settings.js'
 import { processWide } from '../src/context/index.js'

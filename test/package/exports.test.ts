@@ -98,8 +98,36 @@ describe('the names behind the paths', () => {
           "runWithCorrelation",
           "tryGetContext",
         ],
+        "./clients/better-sqlite3": [
+          "instrumentBetterSqlite3",
+        ],
+        "./clients/ioredis": [
+          "instrumentIoredis",
+        ],
+        "./clients/mysql2": [
+          "instrumentMysql2",
+          "wrapMysqlConnection",
+          "wrapMysqlPool",
+        ],
+        "./clients/neon": [
+          "instrumentNeon",
+        ],
+        "./clients/pg": [
+          "instrumentPg",
+          "wrapPgClient",
+          "wrapPgPool",
+        ],
         "./clients/pglite": [
           "instrumentPglite",
+        ],
+        "./clients/postgres": [
+          "instrumentPostgres",
+        ],
+        "./clients/prisma": [
+          "requestComments",
+        ],
+        "./clients/redis": [
+          "instrumentRedis",
         ],
         "./clients/upstash": [
           "instrumentKv",
@@ -149,6 +177,7 @@ describe('the names behind the paths', () => {
           "idempotentAction",
           "idempotentRoute",
           "withCorrelation",
+          "withThroughline",
         ],
         "./react": [
           "IdempotencyKey",
