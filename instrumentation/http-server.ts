@@ -87,6 +87,7 @@ function finish(
 ): void {
   const { firstSpan, routeSpan, method } = requestContext
   requestContext.isResponseOpen = false
+  for (const onClose of requestContext.onClose ?? []) onClose()
   requestContext.route = routeOf(requestContext)
   const { route } = requestContext
   if (firstSpan !== routeSpan && route !== undefined) {

@@ -37,6 +37,7 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
     sqlComments: settings.sqlComments,
     sqlApplicationName: settings.sqlApplicationName,
     idempotencyKeys: settings.idempotencyKeys,
+    raceStore: settings.raceStore,
   })
   hookDatabaseClients()
   traceMysql2()

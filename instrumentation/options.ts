@@ -1,4 +1,5 @@
 /** What a user can set, and what it becomes when they do not. */
+import type { RaceStoreClient } from '../src/clients/kv/races-store.js'
 import { DEFAULT_KEY_PATTERNS } from '../src/clients/settings.js'
 import { DEFAULT_CORRELATION_HEADER } from '../src/context/index.js'
 import { LOG_LEVELS } from '../src/logging/logger.js'
@@ -17,6 +18,12 @@ export interface ThroughlineOptions {
   propagateTo?: readonly (string | RegExp)[]
   /** KV keys that are idempotency keys of a hand-written recipe. `*` stands for anything. Default `['idempotency:*', 'idem:*']`. */
   idempotencyKeys?: readonly string[]
+  /**
+   * A client of ioredis (≥5), redis (≥4) or `@upstash/redis`, of its own, through which processes tell each other of
+   * idempotency keys that their requests missed: a race of a hand-written recipe is then seen across processes too.
+   * Two short scripts per missed key, which no request waits for. Default none: seen within a process.
+   */
+  raceStore?: RaceStoreClient
   /** Append `correlation_id`, `traceparent`, `action` and `route` to SQL statements, as a comment. Default true. */
   sqlComments?: boolean
   /**
@@ -45,6 +52,7 @@ export interface Settings {
   correlationHeaders: readonly [string, ...string[]]
   propagateTo: readonly (string | RegExp)[]
   idempotencyKeys: readonly string[]
+  raceStore: RaceStoreClient | undefined
   sqlComments: boolean
   sqlApplicationName: boolean
   nextInternals: boolean
@@ -62,6 +70,7 @@ export function resolveOptions(options: ThroughlineOptions, env: NodeJS.ProcessE
     correlationHeaders: correlationHeadersOf(options),
     propagateTo: propagateToOf(options),
     idempotencyKeys: listOf('idempotencyKeys', options.idempotencyKeys) ?? DEFAULT_KEY_PATTERNS,
+    raceStore: raceStoreOf(options),
     sqlComments: options.sqlComments ?? true,
     sqlApplicationName: options.sqlApplicationName ?? false,
     nextInternals: options.nextInternals ?? false,
@@ -103,6 +112,11 @@ function propagateToOf({ propagateTo }: ThroughlineOptions): Settings['propagate
       throw refused('propagateTo', 'hold hosts, without scheme or path', host)
   }
   return hosts
+}
+
+function raceStoreOf({ raceStore }: ThroughlineOptions): Settings['raceStore'] {
+  if (raceStore === undefined || typeof raceStore?.eval === 'function') return raceStore
+  throw refused('raceStore', 'be a client of ioredis, redis or @upstash/redis', typeof raceStore)
 }
 
 function logLevelOf({ logLevel }: ThroughlineOptions): string | undefined {

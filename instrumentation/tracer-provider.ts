@@ -78,6 +78,7 @@ class CorrelatedTracer implements Tracer {
 
   startSpan(name: string, options: SpanOptions = {}, parentContext: Context = context.active()): Span {
     const inTree = options.root === true ? parentContext : inRequest(parentContext)
+    noteRoute(options.attributes)
     return this.isLeftOut(options) ? standIn(inTree) : this.start(name, options, inTree)
   }
 
@@ -87,6 +88,7 @@ class CorrelatedTracer implements Tracer {
     const options = (args.length > 2 ? args[1] : {}) as SpanOptions
     const parentContext = (args.length > 3 ? args[2] : context.active()) as Context
     const inTree = options.root === true ? parentContext : inRequest(parentContext)
+    noteRoute(options.attributes)
     if (this.isLeftOut(options)) {
       // The span around it stays the active one: what the step's code says of its span is kept there.
       const run = () => fn(standIn(inTree))
@@ -128,8 +130,8 @@ function inRequest(parentContext: Context): Context {
   return firstSpan === undefined ? parentContext : trace.setSpan(parentContext, firstSpan)
 }
 
-/** Where Next writes a whole URL: `http.target` of the request, `http.url` of a fetch, and that one's name. */
-const URL_ATTRIBUTES = ['http.target', 'http.url']
+/** Where Next writes a whole URL: of the request, and of a fetch, also as its name. */
+const URL_ATTRIBUTES = ['http.target', 'http.url', 'next.span_name']
 
 // A query may hold a token or somebody's address: it is the app's to show, not Next's.
 function withoutQueries(options: SpanOptions): SpanOptions {
@@ -149,6 +151,14 @@ function withoutQuery(text: string): string {
 function noteRouteSpan(span: Span): void {
   const requestContext = tryGetContext()
   if (requestContext !== undefined) requestContext.routeSpan = span
+}
+
+// Next writes the route on its request span as that ends; its steps name it before the app's code runs.
+function noteRoute(attributes: Attributes | undefined): void {
+  const route = attributes?.[ATTRIBUTE.nextRoute]
+  if (typeof route !== 'string') return
+  const requestContext = tryGetContext()
+  if (requestContext !== undefined) requestContext.route = route
 }
 
 function isNextInternalStep(attributes: Attributes | undefined): boolean {

@@ -113,18 +113,29 @@ function showSuspect(span: Span, { keyHash, origin }: IdempotencySuspect): void 
   if (context !== undefined) span.addLink({ context, attributes: { [EVENT.idempotencySuspect]: true } })
 }
 
+/** The other request of a race, in this process or not. */
+export interface OtherRequest {
+  correlationId: string
+  /** Of its first span, if it has one. */
+  spanContext: SpanContext | undefined
+}
+
 /**
  * Flags a request that did the same work as another at once: on its first span, with a link to the other's, and
  * for its log line.
  */
-export function showRace(request: RequestContext, other: RequestContext, keyHash: string): void {
+export function showRace(request: RequestContext, other: OtherRequest, keyHash: string): void {
   const { firstSpan } = request
   if (firstSpan?.isRecording()) {
     // The hash is on the event alone: the span did not use the key, it found none.
     firstSpan.setAttribute(ATTRIBUTE.idempotencyRace, true)
     firstSpan.addEvent(EVENT.idempotencyRace, { [ATTRIBUTE.idempotencyKeyHash]: keyHash })
-    const context = other.firstSpan?.spanContext()
-    if (context !== undefined) firstSpan.addLink({ context, attributes: { [EVENT.idempotencyRace]: true } })
+    const { spanContext, correlationId } = other
+    if (spanContext !== undefined && trace.isSpanContextValid(spanContext))
+      firstSpan.addLink({
+        context: spanContext,
+        attributes: { [EVENT.idempotencyRace]: true, [ATTRIBUTE.correlationId]: correlationId },
+      })
   }
   request.idempotency = {
     outcome: 'unknown',

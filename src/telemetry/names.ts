@@ -67,6 +67,8 @@ export const METRIC = {
   dbClientOperationDuration: 'db.client.operation.duration',
   /** Histogram, seconds: one call by `fetch` or undici. */
   httpClientRequestDuration: 'http.client.request.duration',
+  /** Counter: calls of the `raceStore` that failed. */
+  raceStoreFailures: 'idempotency.race_store.failures',
   /** Counter: correlation headers that were sent and refused. */
   correlationRefused: 'correlation.refused',
 } as const

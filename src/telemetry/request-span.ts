@@ -27,12 +27,11 @@ function holdOpen(span: Span, requestContext: RequestContext): void {
 }
 
 /**
- * The route as Next names it, as soon as it is known. Next writes it on its request span; the API has no way to read
- * a span, but every SDK's recording span carries its attributes.
+ * The route as Next names it: what stands on its request span at the end, before that what its steps said. The API
+ * has no way to read a span, but every SDK's recording span carries its attributes.
  */
 export function routeOf({ route, routeSpan }: RequestContext): string | undefined {
-  if (route !== undefined) return route
   const { attributes } = (routeSpan ?? {}) as { attributes?: Record<string, unknown> }
-  const known = attributes?.[ATTRIBUTE.nextRoute] ?? attributes?.[ATTRIBUTE.httpRoute]
-  return typeof known === 'string' ? known : undefined
+  const final = attributes?.[ATTRIBUTE.nextRoute] ?? attributes?.[ATTRIBUTE.httpRoute]
+  return typeof final === 'string' ? final : route
 }

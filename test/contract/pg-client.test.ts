@@ -56,6 +56,7 @@ describe.skipIf(server === undefined)('pg', () => {
     })
     expect(others).toEqual([])
     expect(span?.name).toBe('SELECT postgres')
+    expect(linesWith('generate_series(1, 500)').some((line) => line.includes("='stream'"))).toBe(true)
     const failed = await recorder.spansOf('failing-stream', async () => {
       const client = await pool.connect()
       const stream = client.query(new QueryStream('SELECT 1 / 0', []))
@@ -74,6 +75,7 @@ describe.skipIf(server === undefined)('pg', () => {
       client.release()
     })
     expect(span?.name).toBe('SELECT postgres')
+    expect(linesWith('generate_series(1, 5)').some((line) => line.includes("='cursor'"))).toBe(true)
   })
 
   it('leaves the text of a named statement alone, because it is prepared under it', async () => {

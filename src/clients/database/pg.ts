@@ -38,7 +38,9 @@ interface ConnectedClient {
 /** A statement of its own class, as a cursor or a stream: it tells its end by events. */
 interface Submittable {
   submit: unknown
-  text?: string
+  text?: unknown
+  /** Of a stream. */
+  cursor?: { text?: unknown }
   callback?: unknown
   once?(event: string | symbol, listener: (error?: unknown) => void): unknown
 }
@@ -142,13 +144,19 @@ function settle(statement: OpenCall, error: unknown): void {
 }
 
 // A named statement is prepared once per connection under its text: a comment that changes would be refused by pg,
-// so named ones are left as they are. Cursors and streams are left too: their text has been taken already.
+// so named ones are left as they are.
 function commented(statement: unknown, call: OpenCall | undefined): unknown {
   if (typeof statement === 'string') return commentSql(statement, call?.span)
-  if (typeof statement !== 'object' || statement === null || isSubmittable(statement)) return statement
-  const { text, name } = statement as { text?: unknown; name?: unknown }
-  if (typeof text !== 'string' || (name !== undefined && name !== null)) return statement
-  return { ...statement, text: commentSql(text, call?.span) }
+  if (typeof statement !== 'object' || statement === null) return statement
+  const { text, name, cursor } = statement as Submittable & { name?: unknown }
+  if (name !== undefined && name !== null) return statement
+  // What has a class of its own is sent as it is, once: a cursor, and the one within a stream.
+  if (isSubmittable(statement)) {
+    if (typeof text === 'string') statement.text = commentSql(text, call?.span)
+    else if (typeof cursor?.text === 'string') cursor.text = commentSql(cursor.text, call?.span)
+    return statement
+  }
+  return typeof text === 'string' ? { ...statement, text: commentSql(text, call?.span) } : statement
 }
 
 function isSubmittable(statement: unknown): statement is Submittable {
@@ -157,7 +165,7 @@ function isSubmittable(statement: unknown): statement is Submittable {
 
 function textOf(statement: unknown): string {
   if (typeof statement === 'string') return statement
-  const { text, cursor } = (statement ?? {}) as { text?: unknown; cursor?: { text?: unknown } }
+  const { text, cursor } = (statement ?? {}) as Pick<Submittable, 'text' | 'cursor'>
   if (typeof text === 'string') return text
   return typeof cursor?.text === 'string' ? cursor.text : ''
 }
