@@ -3,13 +3,8 @@ import mysql from 'mysql2/promise'
 import { afterAll, describe, expect, it } from 'vitest'
 import { instrumentMysql2 } from '../../src/clients/database/mysql2.ts'
 import { startMariadb } from '../support/mariadb.ts'
-import {
-  type DatabaseClient,
-  type DatabaseSetUp,
-  describeDatabaseClient,
-  recorder,
-} from './database-client.ts'
-import { asObjects } from './database-shapes.ts'
+import { type DatabaseSetUp, describeDatabaseClient, recorder } from './database-client.ts'
+import { asObjects, ofMysqlPool, withMysqlCallbacks } from './database-shapes.ts'
 
 const server = await startMariadb()
 afterAll(() => server?.stop())
@@ -25,6 +20,8 @@ describe.skipIf(server === undefined)('mysql2', () => {
     },
     log: () => server?.log(),
   }
+  const connect = async (uri: string, method: 'query' | 'execute') =>
+    ofMysqlPool(instrumentMysql2(mysql.createPool({ uri, connectionLimit: 2 })), method)
   const elsewhere = (port: number) => `mysql://root@127.0.0.1:${port}/shop`
   describeDatabaseClient('with promises', {
     ...ofMariadb,
@@ -42,7 +39,7 @@ describe.skipIf(server === undefined)('mysql2', () => {
     ...ofMariadb,
     isCommented: true,
     hasTransactions: false,
-    connect: async () => withCallbacks(url),
+    connect: async () => withMysqlCallbacks(instrumentMysql2(createPool({ uri: url, connectionLimit: 2 }))),
   })
 
   it('shows a stream until its last row, and a single connection', async () => {
@@ -82,43 +79,3 @@ describe.skipIf(server === undefined)('mysql2', () => {
     expect(() => instrumentMysql2({} as mysql.Pool)).toThrow(TypeError)
   })
 })
-
-type Run = (sql: string, values?: never) => Promise<[unknown, unknown]>
-
-async function connect(uri: string, method: 'query' | 'execute'): Promise<DatabaseClient> {
-  const pool = instrumentMysql2(mysql.createPool({ uri, connectionLimit: 2 }))
-  return {
-    query: async (sql, values = []) => {
-      const run = pool[method].bind(pool) as Run
-      const [rows] = await (/^(CREATE|DROP)/.test(sql) ? pool.query(sql) : run(sql, [...values] as never))
-      return asObjects(rows)
-    },
-    async transaction(first, second) {
-      const connection = await pool.getConnection()
-      const run = connection[method].bind(connection) as Run
-      try {
-        await connection.beginTransaction()
-        await run(first)
-        await run(second)
-        await connection.commit()
-      } catch (error) {
-        await connection.rollback()
-        throw error
-      } finally {
-        connection.release()
-      }
-    },
-    close: () => pool.end(),
-  }
-}
-
-function withCallbacks(uri: string): DatabaseClient {
-  const pool = instrumentMysql2(createPool({ uri, connectionLimit: 2 }))
-  return {
-    query: (sql, values = []) =>
-      new Promise((resolve, reject) => {
-        pool.query(sql, [...values], (error, rows) => (error ? reject(error) : resolve(asObjects(rows))))
-      }),
-    close: () => new Promise((resolve) => pool.end(resolve)),
-  }
-}

@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
@@ -24,6 +23,7 @@ import {
 } from '../../src/idempotency/stores/postgres.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { freshTable } from '../support/postgres-tables.ts'
+import { generatePrismaClient } from '../support/prisma.ts'
 import { describeStore, tokenOf } from './idempotency-store.ts'
 import { collectLogLines } from './log-lines.ts'
 import { runCommands, someCommands } from './store-commands.ts'
@@ -368,13 +368,10 @@ function present<T>(value: T | undefined): T {
   return value
 }
 
-/** Generates the client as its users do, and connects it by its adapter. */
+/** Connects the generated client by its adapter. */
 async function prismaClient() {
-  const folder = fileURLToPath(new URL('../fixtures/prisma', import.meta.url))
-  const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: '/bin/true', CHECKPOINT_DISABLE: '1' }
-  execFileSync('npx', ['prisma', 'generate'], { cwd: folder, env, stdio: 'pipe' })
-  const generated: string = '../fixtures/prisma/generated/client.ts'
-  const { PrismaClient } = await import(generated)
+  const folder = fileURLToPath(new URL('../fixtures/prisma/clients/store', import.meta.url))
+  const { PrismaClient } = await import(await generatePrismaClient(folder))
   return new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: 10 }) }) as PrismaLike
 }
 
