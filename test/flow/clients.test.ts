@@ -26,7 +26,7 @@ const PACKAGES = [
     '@opentelemetry/sdk-node',
     '@prisma/instrumentation',
   ],
-  ...['pg', 'pg-query-stream', 'postgres', '@neondatabase/serverless', 'ws', 'mysql2'],
+  ...['pg', 'pg-query-stream', 'postgres', '@neondatabase/serverless', 'mysql2'],
   ...[
     'drizzle-orm',
     'kysely',
