@@ -1,5 +1,6 @@
 /** What `throughline({ … })` decides for every client of the process, also for those that a bundle wraps itself. */
 import { processWide } from '../context/index.js'
+import type { RaceStoreClient } from './kv/races-store.js'
 
 /** KV keys of a hand-written recipe, when none are configured. */
 export const DEFAULT_KEY_PATTERNS: readonly string[] = ['idempotency:*', 'idem:*']
@@ -11,12 +12,15 @@ export interface ClientSettings {
   sqlApplicationName: boolean
   /** KV keys of a hand-written recipe. */
   idempotencyKeys: readonly string[]
+  /** Through which processes tell each other of the keys that their requests missed. */
+  raceStore: RaceStoreClient | undefined
 }
 
 const settings = processWide<ClientSettings>('clients.settings', () => ({
   sqlComments: true,
   sqlApplicationName: false,
   idempotencyKeys: DEFAULT_KEY_PATTERNS,
+  raceStore: undefined,
 }))
 
 /** The settings of this process. */

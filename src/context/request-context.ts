@@ -62,6 +62,8 @@ export interface RequestContext {
   routeSpan?: Span | undefined
   /** Where the server hook opened the context: true until the response is closed. */
   isResponseOpen?: boolean
+  /** Called when the response is closed, where the server hook opened the context. */
+  onClose?: (() => void)[]
   /** Ends the first span, where Next did so before the response was closed. */
   endFirstSpan?: (() => void) | undefined
   /** The last use of an idempotency key in this request. */

@@ -28,12 +28,12 @@ export function watchRecipe(span: Span, { command, key, reply }: KvReply, store:
   const sighting = sightingOf(command, reply)
   if (sighting === undefined) return
   const keyHash = hashKey(key)
+  const requestContext = tryGetContext()
   if (sighting === 'missing') {
-    const requestContext = tryGetContext()
     if (requestContext !== undefined) noteMiss(keyHash, requestContext)
     return
   }
-  noteWritten(keyHash)
+  noteWritten(keyHash, sighting === 'written' ? requestContext : undefined)
   if (sighting === 'written') {
     noteFirstUse(keyHash, currentOrigin(), epochMs())
     return
