@@ -49,6 +49,11 @@ export function medianOfRatios(ours: readonly number[], rivals: readonly number[
   return median(ours.map((value, round) => value / (rivals[round] ?? Number.NaN)))
 }
 
+/** @param sorted ascending */
+export function percentile(sorted: readonly number[], share: number): number {
+  return sorted[Math.floor(sorted.length * share)] ?? Number.NaN
+}
+
 /** Progress, apart from the result on standard output. */
 export function progress(line: string): void {
   process.stderr.write(`${line}\n`)

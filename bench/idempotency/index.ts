@@ -2,24 +2,20 @@
  * A guarded run and its replay, on a real Redis: throughline, the bare commands that are its limit, and two
  * peers. Contestants take turns within a round, in an order that rotates; a ratio is taken within its round.
  */
-import { type ChildProcess, fork } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
+import type { ChildProcess } from 'node:child_process'
 import { createClient } from 'redis'
 import { type RedisServer, startRedis } from '../../test/support/redis.ts'
 import {
   type Benchmark,
-  type BenchOptions,
   type BenchResult,
   describeMachine,
   median,
   medianOfRatios,
-  progress,
-  rotated,
   round,
 } from '../benchmark.ts'
 import { atEnd } from '../processes.ts'
 import { formatTable } from '../table.ts'
+import { ask, type Samples, sampleInTurns, startWorker } from '../workers.ts'
 import { CONTESTANTS } from './contestants.ts'
 import type { Checked, Task, Timed } from './worker.ts'
 
@@ -45,9 +41,6 @@ const MEASURES = {
   'client CPU per operation': 'clientCpuMicroseconds',
 } as const
 
-/** Samples by contestant and operation, in the order of rounds. */
-type Samples = Record<string, Record<Operation, Timed[]>>
-
 export const idempotency: Benchmark = {
   summary: 'runs and replays per second on Redis: throughline, bare commands, and two peers',
   async run(options) {
@@ -57,11 +50,20 @@ export const idempotency: Benchmark = {
     const workers = new Map<string, ChildProcess>()
     const checked = new Map<string, Checked>()
     for (const name of NAMES) {
-      const worker = await startWorker(name, server.url)
+      const worker = await startWorker(new URL('worker.ts', import.meta.url), [name, server.url])
       workers.set(name, worker)
-      checked.set(name, await ask<Checked>(worker, { kind: 'check' }))
+      checked.set(name, await ask<Checked>(worker, { kind: 'check' } satisfies Task))
     }
-    const samples = await sampleInTurns(workers, await flusherOf(server), options)
+    const { rounds, seconds, connections } = options
+    const samples = await sampleInTurns<Timed>({
+      workers,
+      rounds,
+      tasks: Object.fromEntries(
+        KINDS.map((kind) => [OPERATIONS[kind], { kind, seconds, connections } satisfies Task]),
+      ),
+      before: await flusherOf(server),
+      describe: ({ operationsPerSecond }) => `${Math.round(operationsPerSecond)}/s`,
+    })
     const result: BenchResult = {
       bench: 'idempotency',
       machine: describeMachine(),
@@ -73,30 +75,6 @@ export const idempotency: Benchmark = {
   },
 }
 
-async function startWorker(name: string, url: string): Promise<ChildProcess> {
-  const worker = fork(fileURLToPath(new URL('worker.ts', import.meta.url)), [name, url])
-  atEnd(() => worker.kill())
-  await answerOf(worker)
-  return worker
-}
-
-function ask<Answer>(worker: ChildProcess, task: Task): Promise<Answer> {
-  worker.send(task)
-  return answerOf(worker) as Promise<Answer>
-}
-
-async function answerOf(worker: ChildProcess): Promise<unknown> {
-  const ended = new AbortController()
-  const end = () => ended.abort(new Error(`A worker ended: ${worker.spawnargs.slice(2).join(' ')}.`))
-  worker.once('exit', end)
-  try {
-    const [answer] = await once(worker, 'message', { signal: ended.signal })
-    return answer
-  } finally {
-    worker.off('exit', end)
-  }
-}
-
 /** Empties the server between turns: all meet the same one. Not a server that was lent by `REDIS_URL`. */
 async function flusherOf({ url, restart }: RedisServer): Promise<() => Promise<unknown>> {
   if (restart === undefined) return async () => {}
@@ -105,29 +83,7 @@ async function flusherOf({ url, restart }: RedisServer): Promise<() => Promise<u
   return () => client.flushAll()
 }
 
-async function sampleInTurns(
-  workers: Map<string, ChildProcess>,
-  flush: () => Promise<unknown>,
-  { rounds, seconds, connections }: BenchOptions,
-): Promise<Samples> {
-  const samples: Samples = {}
-  // The first round warms up.
-  for (let round = 0; round <= rounds; round += 1) {
-    const title = round === 0 ? 'warming up' : `round ${round}/${rounds}`
-    for (const kind of KINDS) {
-      for (const [name, worker] of rotated([...workers], round)) {
-        await flush()
-        const timed = await ask<Timed>(worker, { kind, seconds, connections })
-        progress(`${title} ${OPERATIONS[kind]}, ${name}: ${Math.round(timed.operationsPerSecond)}/s`)
-        samples[name] ??= { first: [], replay: [] }
-        if (round > 0) samples[name][kind].push(timed)
-      }
-    }
-  }
-  return samples
-}
-
-function rowsOf(samples: Samples, checked: Map<string, Checked>): BenchResult['rows'] {
+function rowsOf(samples: Samples<Timed>, checked: Map<string, Checked>): BenchResult['rows'] {
   return KINDS.flatMap((kind) =>
     NAMES.map((contestant) => {
       const medianOf = (measure: keyof Timed) =>
@@ -146,7 +102,7 @@ function rowsOf(samples: Samples, checked: Map<string, Checked>): BenchResult['r
   )
 }
 
-function ratiosOf(samples: Samples): Record<string, number> {
+function ratiosOf(samples: Samples<Timed>): Record<string, number> {
   const ratios: Record<string, number> = {}
   for (const kind of KINDS) {
     for (const [title, measure] of Object.entries(MEASURES)) {
@@ -161,8 +117,13 @@ function ratiosOf(samples: Samples): Record<string, number> {
   return ratios
 }
 
-function valuesOf(samples: Samples, contestant: string, kind: Operation, measure: keyof Timed): number[] {
-  return (samples[contestant]?.[kind] ?? []).map((timed) => timed[measure])
+function valuesOf(
+  samples: Samples<Timed>,
+  contestant: string,
+  kind: Operation,
+  measure: keyof Timed,
+): number[] {
+  return (samples[OPERATIONS[kind]]?.[contestant] ?? []).map((timed) => timed[measure])
 }
 
 function tableOf({ machine, options, rows, ratios }: BenchResult): string {

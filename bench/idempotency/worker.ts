@@ -1,9 +1,8 @@
-/**
- * One contestant in a process of its own: another's garbage and compiled code never weigh on it, and its CPU
- * time is that of its process. The benchmark tells it by messages what to do; no two workers work at once.
- */
+/** One contestant, checked and timed in a process of its own. */
 import { randomUUID } from 'node:crypto'
 import { createClient } from 'redis'
+import { percentile } from '../benchmark.ts'
+import { answerTasks } from '../workers.ts'
 import { CONTESTANTS, type Payload, type Result } from './contestants.ts'
 
 /** What the benchmark asks for. */
@@ -41,10 +40,7 @@ const contestant = await build(url)
 const observer = await createClient({ url }).connect()
 let runs = 0
 
-process.on('message', async (task: Task) => {
-  process.send?.(task.kind === 'check' ? await check() : await time(task))
-})
-process.send?.('ready')
+answerTasks<Task>((task) => (task.kind === 'check' ? check() : time(task)))
 
 function body(): Result {
   runs += 1
@@ -77,11 +73,10 @@ async function time({ kind, seconds, connections }: Extract<Task, { seconds: num
   const expectedRuns = kind === 'first' ? latencies.length : 0
   if (runs !== expectedRuns) throw new Error(`${name} ran ${runs} times, and should ${expectedRuns} times.`)
   latencies.sort((a, b) => a - b)
-  const percentile = (share: number) => latencies[Math.floor(latencies.length * share)] ?? Number.NaN
   return {
     operationsPerSecond: (latencies.length / elapsedMs) * 1_000,
-    p50Ms: percentile(0.5),
-    p99Ms: percentile(0.99),
+    p50Ms: percentile(latencies, 0.5),
+    p99Ms: percentile(latencies, 0.99),
     clientCpuMicroseconds: (cpu.user + cpu.system) / latencies.length,
     serverCpuMicroseconds: serverCpu / latencies.length,
   }

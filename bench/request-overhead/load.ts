@@ -2,6 +2,7 @@
 import { accessSync, constants } from 'node:fs'
 import { Agent, get } from 'node:http'
 import { delimiter, join } from 'node:path'
+import { percentile } from '../benchmark.ts'
 import { run } from '../processes.ts'
 
 export interface Load {
@@ -81,12 +82,11 @@ const nodeLoop: LoadGenerator = {
     const elapsedSeconds = (performance.now() - startedAt) / 1000
     agent.destroy()
     latencies.sort((a, b) => a - b)
-    const percentile = (share: number) => latencies[Math.floor(latencies.length * share)] ?? Number.NaN
     return {
       requests: latencies.length,
       requestsPerSecond: latencies.length / elapsedSeconds,
-      p50Ms: percentile(0.5),
-      p99Ms: percentile(0.99),
+      p50Ms: percentile(latencies, 0.5),
+      p99Ms: percentile(latencies, 0.99),
       errors,
     }
   },
