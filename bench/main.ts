@@ -1,11 +1,12 @@
 /** `npm run bench -- <name>`: runs one benchmark; a table for people, or one JSON object with `--json`. */
 import { parseArgs } from 'node:util'
 import type { Benchmark, BenchOptions } from './benchmark.ts'
+import { clients } from './clients/index.ts'
 import { idempotency } from './idempotency/index.ts'
 import { endAll } from './processes.ts'
 import { requestOverhead } from './request-overhead/index.ts'
 
-const BENCHMARKS: Record<string, Benchmark> = { 'request-overhead': requestOverhead, idempotency }
+const BENCHMARKS: Record<string, Benchmark> = { 'request-overhead': requestOverhead, idempotency, clients }
 
 const DEFAULTS: BenchOptions = { rounds: 3, seconds: 6, connections: 8 }
 
