@@ -27,6 +27,7 @@ describe('resolveOptions', () => {
       correlationHeaders: ['x-request-id', 'x-correlation-id'],
       propagateTo: ['*.example.com', /^api/],
       idempotencyKeys: [],
+      raceStore: { eval: () => [] },
       sqlComments: false,
       sqlApplicationName: true,
       nextInternals: true,
@@ -73,6 +74,9 @@ describe('a bad option is refused with a TypeError that names it and what it got
     // A host is compared with `host:port`: an address never matches.
     ['propagateTo', 'https://api.example.com', ['https://api.example.com']],
     ['idempotencyKeys', 'idem:*', 'idem:*'],
+    ['raceStore', 'string', 'redis://localhost'],
+    ['raceStore', 'object', {}],
+    ['raceStore', 'object', null],
     ['logLevel', 'loud', 'loud'],
     ['flushTimeoutMs', '-1', -1],
     ['flushTimeoutMs', 'NaN', Number.NaN],

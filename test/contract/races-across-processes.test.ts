@@ -65,7 +65,14 @@ describe.skipIf(redis === undefined)('a race of a hand-written recipe in two pro
         { correlation_id: 'second', other_correlation_id: 'first', idempotency: { race: true } },
       ])
       // What the store is sent is no command of a request.
-      for (const process of [one, other]) expect(await process.otherSpans()).toEqual(['GET', 'SET'])
+      for (const process of [one, other]) {
+        expect(await process.otherSpans()).toEqual(['GET', 'SET'])
+        await eventually(() =>
+          expect(process.lines).toContainEqual(
+            expect.objectContaining({ msg: 'request completed', kv_calls: 2 }),
+          ),
+        )
+      }
     },
   )
 
@@ -99,7 +106,8 @@ describe.skipIf(redis === undefined)('a race of a hand-written recipe in two pro
     await first.reached('looked')
     await eventually(async () => expect(await client.llen(listOf(key))).toBe(1))
     await first.finish()
-    await eventually(async () => expect(await client.llen(listOf(key))).toBe(0))
+    // Well before the list would expire.
+    await eventually(async () => expect(await client.llen(listOf(key))).toBe(0), 5_000)
     const second = other.order('second', key)
     await second.finish()
     expect((await second.shown()).attributes).not.toHaveProperty('idempotency.race')
