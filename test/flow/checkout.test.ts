@@ -242,6 +242,8 @@ describe.skipIf(browser === undefined)('the checkout example in a browser', () =
     expect(rows[0].n).toBe(5)
     const log = postgres?.log()
     if (log !== undefined)
-      expect(log).toMatch(/INSERT INTO orders .*\/\*correlation_id='[0-9a-f]{32}',traceparent=/)
+      expect(log).toMatch(
+        /INSERT INTO orders .*\/\*action='createOrder',correlation_id='[0-9a-f]{32}',route='%2F',traceparent=/,
+      )
   })
 })

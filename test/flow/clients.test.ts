@@ -103,129 +103,124 @@ describe.skipIf(!isComplete)('a Next app with every client', () => {
     await Promise.all([redis?.stop(), postgres?.stop(), mariadb?.stop()])
   })
 
-  describe.each((process.env.ONLY ?? 'turbopack,webpack').split(','))('bundled by %s', (bundler) => {
-    describe.each((process.env.MODES ?? 'start,dev,standalone').split(',') as 'start'[])(
-      'under %s',
-      (mode) => {
-        let server: NextServer
+  describe.each(['turbopack', 'webpack'] as const)('bundled by %s', (bundler) => {
+    describe.each(['start', 'dev', 'standalone'] as const)('under %s', (mode) => {
+      let server: NextServer
 
-        beforeAll(async () => {
-          const own = {
-            ...env,
-            DIST_DIR: `.next-${bundler}-${mode}`,
-            ...(mode === 'standalone' ? { STANDALONE: '1' } : {}),
-          }
-          const flags =
-            mode === 'standalone' ? [] : bundler === 'webpack' && mode === 'dev' ? ['--webpack'] : []
-          if (mode !== 'dev') {
-            const output = await buildApp(app, {
-              env: own,
-              flags: bundler === 'webpack' ? ['--webpack'] : [],
-            })
-            expect(output).not.toMatch(/could not resolve|can't resolve|module not found/i)
-          }
-          server = await startApp(app, mode, { env: own, flags, warmUpPath: '/' })
-          // Connects the clients and, in development, compiles: the requests that count come after.
-          for (const client of Object.keys(SQL_CLIENTS)) await runSql(server, client, 'warm')
-          for (const client of KV_CLIENTS)
-            await placeOrder(server, client, `warm-${bundler}-${mode}-${client}`)
-          await (await fetch(`${server.url}/api/http`)).text()
-        })
-        afterAll(() => server?.stop())
+      beforeAll(async () => {
+        const own = {
+          ...env,
+          DIST_DIR: `.next-${bundler}-${mode}`,
+          ...(mode === 'standalone' ? { STANDALONE: '1' } : {}),
+        }
+        const flags =
+          mode === 'standalone' ? [] : bundler === 'webpack' && mode === 'dev' ? ['--webpack'] : []
+        if (mode !== 'dev') {
+          const output = await buildApp(app, {
+            env: own,
+            flags: bundler === 'webpack' ? ['--webpack'] : [],
+          })
+          expect(output).not.toMatch(/could not resolve|can't resolve|module not found/i)
+        }
+        server = await startApp(app, mode, { env: own, flags, warmUpPath: '/' })
+        // Connects the clients and, in development, compiles: the requests that count come after.
+        for (const client of Object.keys(SQL_CLIENTS)) await runSql(server, client, 'warm')
+        for (const client of KV_CLIENTS) await placeOrder(server, client, `warm-${bundler}-${mode}-${client}`)
+        await (await fetch(`${server.url}/api/http`)).text()
+      })
+      afterAll(() => server?.stop())
 
-        it.each(Object.entries(SQL_CLIENTS))(
-          'shows what %s runs, in its own request',
-          async (client, expected) => {
-            const marks = Array.from({ length: 6 }, (_, index) =>
-              `m${bundler}${mode}${client}${index}x`.toLowerCase(),
-            )
-            const runs = await Promise.all(marks.map((mark) => runSql(server, client, mark)))
-            for (const { id, mark, steps } of runs) {
-              const spans = await eventually(async () => {
-                const found = (await server.spans()).filter((span) => span.traceId === id)
-                expect(statementsOf(found, mark)).toEqual(steps)
-                return found
-              })
-              expect(treeFaultsOf(spans)).toEqual([])
-              for (const span of spans) expect(span.attributes['correlation.id'], span.name).toBe(id)
-              if (expected.ordersSpan !== undefined)
-                expect(spans.map((span) => span.name)).toContain(expected.ordersSpan)
-              if (expected.log === undefined) continue
-              const log = (expected.log === 'postgres' ? postgres : mariadb)?.log() ?? ''
-              for (const step of steps) {
-                const lines = log.split('\n').filter((line) => line.includes(`AS ${mark}_${step} `))
-                expect(lines.length, `${mark}_${step}`).toBeGreaterThan(0)
-                for (const line of lines) expect(line).toContain(`correlation_id='${id}'`)
-                expect(lines[0]).toContain("route='%2Fapi%2Fsql'")
-              }
-            }
-          },
-        )
-
-        it.each(KV_CLIENTS)('flags a key used again in the recipe on %s', async (client) => {
-          const key = `${bundler}-${mode}-${client}`
-          const first = await placeOrder(server, client, key)
-          const second = await placeOrder(server, client, key)
-          expect([first.repeated, second.repeated]).toEqual([false, true])
-          const spans = await spansOf(server, second.id, ['GET'])
-          const [get, request] = [spans.find(({ name }) => name === 'GET'), rootOf(spans)]
-          for (const span of [get, request]) {
-            expect(span?.attributes).toMatchObject({
-              'idempotency.hit': true,
-              'idempotency.outcome': 'replay',
-              'idempotency.origin.trace_id': first.id,
-            })
-            expect(span?.links.map((link) => link.traceId)).toContain(first.id)
-          }
-          const firstSpans = await spansOf(server, first.id, ['GET', 'SET', 'MULTI|PIPELINE'])
-          expect(treeFaultsOf(firstSpans)).toEqual([])
-          const batch = firstSpans.find(({ name }) => /^(MULTI|PIPELINE)$/.test(name))
-          expect(Number(batch?.attributes['db.operation.batch.size'])).toBe(2)
-          // The one before the work, and the one after the response.
-          expect(firstSpans.filter(({ name }) => name === 'GET')).toHaveLength(2)
-          expect(JSON.stringify([...spans, ...firstSpans])).not.toContain(key)
-        })
-
-        it.each(KV_CLIENTS)('flags the race of two that run the recipe on %s at once', async (client) => {
-          const key = `race-${bundler}-${mode}-${client}`
-          const both = await Promise.all([
-            placeOrder(server, client, key, 300),
-            placeOrder(server, client, key, 300),
-          ])
-          expect(both.map(({ repeated }) => repeated)).toEqual([false, false])
-          for (const [index, { id }] of both.entries()) {
-            const request = rootOf(await spansOf(server, id, ['SET']))
-            expect(request?.attributes['idempotency.race']).toBe(true)
-            expect(request?.links.map((link) => link.traceId)).toContain(both[1 - index]?.id)
-          }
-          const warnings = (await server.logs()).filter((line) =>
-            String(line.msg).includes('missed the same'),
+      it.each(Object.entries(SQL_CLIENTS))(
+        'shows what %s runs, in its own request',
+        async (client, expected) => {
+          const marks = Array.from({ length: 6 }, (_, index) =>
+            `m${bundler}${mode}${client}${index}x`.toLowerCase(),
           )
-          expect(warnings.some((line) => both.some(({ id }) => line.correlation_id === id))).toBe(true)
-        })
+          const runs = await Promise.all(marks.map((mark) => runSql(server, client, mark)))
+          for (const { id, mark, steps } of runs) {
+            const spans = await eventually(async () => {
+              const found = (await server.spans()).filter((span) => span.traceId === id)
+              expect(statementsOf(found, mark)).toEqual(steps)
+              return found
+            })
+            expect(treeFaultsOf(spans)).toEqual([])
+            for (const span of spans) expect(span.attributes['correlation.id'], span.name).toBe(id)
+            if (expected.ordersSpan !== undefined)
+              expect(spans.map((span) => span.name)).toContain(expected.ordersSpan)
+            if (expected.log === undefined) continue
+            const log = (expected.log === 'postgres' ? postgres : mariadb)?.log() ?? ''
+            for (const step of steps) {
+              const lines = log.split('\n').filter((line) => line.includes(`AS ${mark}_${step} `))
+              expect(lines.length, `${mark}_${step}`).toBeGreaterThan(0)
+              for (const line of lines) expect(line).toContain(`correlation_id='${id}'`)
+              expect(lines[0]).toContain("route='%2Fapi%2Fsql'")
+            }
+          }
+        },
+      )
 
-        it('sends the ID with fetch and undici, and shows both without their queries', async () => {
-          const response = await fetch(`${server.url}/api/http`)
-          const id = response.headers.get('x-correlation-id') ?? ''
-          const { fetched, requested } = await response.json()
-          const spans = await spansOf(server, id, ['fetch GET', 'GET'])
-          for (const [headers, name] of [
-            [fetched, 'fetch GET'],
-            [requested, 'GET'],
-          ]) {
-            const span = spans.find((candidate) => candidate.name.split(' http')[0] === name)
-            expect(headers['x-correlation-id']).toBe(id)
-            expect(headers.traceparent).toBe(`00-${id}-${span?.spanId}-01`)
-          }
-          expect(spans.filter((span) => /^(fetch )?GET( http|$)/.test(span.name))).toHaveLength(2)
-          for (const { name, attributes } of spans) {
-            expect(name).not.toContain('secret')
-            for (const [attribute, value] of Object.entries(attributes))
-              expect(String(value), attribute).not.toContain('secret')
-          }
-        })
-      },
-    )
+      it.each(KV_CLIENTS)('flags a key used again in the recipe on %s', async (client) => {
+        const key = `${bundler}-${mode}-${client}`
+        const first = await placeOrder(server, client, key)
+        const second = await placeOrder(server, client, key)
+        expect([first.repeated, second.repeated]).toEqual([false, true])
+        const spans = await spansOf(server, second.id, ['GET'])
+        const [get, request] = [spans.find(({ name }) => name === 'GET'), rootOf(spans)]
+        for (const span of [get, request]) {
+          expect(span?.attributes).toMatchObject({
+            'idempotency.hit': true,
+            'idempotency.outcome': 'replay',
+            'idempotency.origin.trace_id': first.id,
+          })
+          expect(span?.links.map((link) => link.traceId)).toContain(first.id)
+        }
+        // A GET before the work, and one after the response.
+        const firstSpans = await spansOf(server, first.id, ['GET', 'GET', 'SET', 'MULTI|PIPELINE'])
+        expect(treeFaultsOf(firstSpans)).toEqual([])
+        const batch = firstSpans.find(({ name }) => /^(MULTI|PIPELINE)$/.test(name))
+        expect(Number(batch?.attributes['db.operation.batch.size'])).toBe(2)
+        // The one before the work, and the one after the response.
+        expect(firstSpans.filter(({ name }) => name === 'GET')).toHaveLength(2)
+        expect(JSON.stringify([...spans, ...firstSpans])).not.toContain(key)
+      })
+
+      it.each(KV_CLIENTS)('flags the race of two that run the recipe on %s at once', async (client) => {
+        const key = `race-${bundler}-${mode}-${client}`
+        const both = await Promise.all([
+          placeOrder(server, client, key, 300),
+          placeOrder(server, client, key, 300),
+        ])
+        expect(both.map(({ repeated }) => repeated)).toEqual([false, false])
+        for (const [index, { id }] of both.entries()) {
+          const request = rootOf(await spansOf(server, id, ['SET']))
+          expect(request?.attributes['idempotency.race']).toBe(true)
+          expect(request?.links.map((link) => link.traceId)).toContain(both[1 - index]?.id)
+        }
+        const warnings = (await server.logs()).filter((line) => String(line.msg).includes('missed the same'))
+        expect(warnings.some((line) => both.some(({ id }) => line.correlation_id === id))).toBe(true)
+      })
+
+      it('sends the ID with fetch and undici, and shows both without their queries', async () => {
+        const response = await fetch(`${server.url}/api/http`)
+        const id = response.headers.get('x-correlation-id') ?? ''
+        const { fetched, requested } = await response.json()
+        const spans = await spansOf(server, id, ['fetch GET', 'GET'])
+        for (const [headers, name] of [
+          [fetched, 'fetch GET'],
+          [requested, 'GET'],
+        ]) {
+          const span = spans.find((candidate) => candidate.name.split(' http')[0] === name)
+          expect(headers['x-correlation-id']).toBe(id)
+          expect(headers.traceparent).toBe(`00-${id}-${span?.spanId}-01`)
+        }
+        expect(spans.filter((span) => /^(fetch )?GET( http|$)/.test(span.name))).toHaveLength(2)
+        for (const { name, attributes } of spans) {
+          expect(name).not.toContain('secret')
+          for (const [attribute, value] of Object.entries(attributes))
+            expect(String(value), attribute).not.toContain('secret')
+        }
+      })
+    })
   })
 })
 
