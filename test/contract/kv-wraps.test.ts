@@ -517,11 +517,10 @@ describe.skipIf(server === undefined)('what only ioredis does', () => {
 const cluster = server && (await startRedisCluster())
 afterAll(() => cluster?.stop())
 
-describe.skipIf(cluster === undefined).each<[string, typeof OldCluster, string[]]>([
-  ['5.10', OldCluster, ['PIPELINE']],
-  // It announces no batch for a pipeline.
-  ['6', Cluster as unknown as typeof OldCluster, ['GET', 'EXISTS']],
-])('a wrapped Cluster of ioredis %s', (_, ClusterClient, pipeline) => {
+describe.skipIf(cluster === undefined).each<[string, typeof OldCluster]>([
+  ['5.10', OldCluster],
+  ['6', Cluster as unknown as typeof OldCluster],
+])('a wrapped Cluster of ioredis %s', (_, ClusterClient) => {
   it('shows its commands once, wherever they are sent', async () => {
     const nodes = cluster?.ports.map((port) => ({ host: '127.0.0.1', port })) ?? []
     const client = instrumentIoredis(new ClusterClient(nodes))
@@ -536,7 +535,28 @@ describe.skipIf(cluster === undefined).each<[string, typeof OldCluster, string[]
     // Connects to each node.
     await use()
     const spans = await spansOf('order-7', use)
-    expect(spans.map(({ name }) => name)).toEqual(['SET', ...sessions.map(() => 'GET'), ...pipeline])
+    expect(spans.map(({ name }) => name)).toEqual(['SET', ...sessions.map(() => 'GET'), 'PIPELINE'])
+  })
+})
+
+describe.skipIf(server === undefined)('a wrapped client of ioredis 6', () => {
+  // The client announces its commands alone.
+  it('shows a pipeline as one span with its count and its hits, a MULTI as it announces it', async () => {
+    const client = instrumentIoredis(new Redis(url))
+    keep({ close: () => client.disconnect() })
+    const key = newKey()
+    await client.set(key, 'done')
+    const spans = await spansOf('order-7', async () => {
+      await client.pipeline().get(key).exists('session:1').exec()
+      await client.multi().get('session:1').exec()
+      await client.get('session:1')
+    })
+    expect(spans.map(({ name, attributes }) => [name, attributes['db.operation.batch.size']])).toEqual([
+      ['PIPELINE', 2],
+      ['MULTI', 1],
+      ['GET', undefined],
+    ])
+    expect(spans[0]?.attributes['idempotency.hit']).toBe(true)
   })
 })
 

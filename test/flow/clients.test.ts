@@ -36,7 +36,7 @@ const PACKAGES = [
     'better-sqlite3',
   ],
   ...['ioredis', 'ioredis-5-0', 'redis', 'redis-4', '@upstash/redis', '@vercel/kv'],
-  ...['undici', 'typescript@6', '@types/react', '@types/node'],
+  ...['undici@7', 'typescript@6', '@types/react', '@types/node'],
 ]
 
 /** What a client shows of the statements it runs, by its name in the app. */

@@ -30,6 +30,14 @@ export interface ChannelMessage {
 
 const OPEN = Symbol('throughline.open-command')
 
+/** The batch within which a command is sent: it has the span. */
+const currentBatch = processWide('clients.kv.batch', () => new AsyncLocalStorage<object>())
+
+/** Sends commands whose batch has its span already: what the channels say of them makes no further ones. */
+export function unannounced<T>(send: () => T): T {
+  return currentBatch.run({}, send)
+}
+
 /** How one client library's channels are read. */
 export interface KvChannels {
   /** For the counter: `ioredis`, `node-redis`. */
@@ -54,13 +62,11 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: KeyTest)
 }
 
 function subscribe(channels: KvChannels, isIdempotencyKey: KeyTest): void {
-  // node-redis marks a command of a batch; ioredis does not, and sends MULTI and EXEC as commands too.
-  const currentBatch = new AsyncLocalStorage<ChannelMessage>()
-
   const start = (message: ChannelMessage, isBatch: boolean) => {
     const requestContext = tryGetContext()
     if (requestContext === undefined) return
     const operation = isBatch ? (message.batchMode ?? 'BATCH') : (message.command ?? '').toUpperCase()
+    // node-redis marks a command of a batch; ioredis does not, and sends MULTI and EXEC as commands too.
     const isInBatch = message.batchMode !== undefined || currentBatch.getStore() !== undefined
     if (!isBatch && (isInBatch || isHandshake(operation))) return
     message[OPEN] = openCommand(requestContext, operation, message)
@@ -89,7 +95,7 @@ function subscribe(channels: KvChannels, isIdempotencyKey: KeyTest): void {
     error() {},
   })
   const batchChannel = tracingChannel<unknown, ChannelMessage>(channels.batch)
-  batchChannel.start.bindStore(currentBatch, (message) => message)
+  batchChannel.start.bindStore(currentBatch as AsyncLocalStorage<ChannelMessage>, (message) => message)
   batchChannel.subscribe({
     start: (message) => start(message, true),
     asyncEnd: end,

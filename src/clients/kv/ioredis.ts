@@ -1,5 +1,9 @@
-/** ioredis 5.0 to 5.10, which announces nothing: spans and hit flags by one line, around what a client sends. */
+/**
+ * ioredis by one line, around what a client sends: all of it for 5.0 to 5.10, which announce nothing; for newer ones,
+ * whose channels tell the rest, a pipeline as the one call that it is.
+ */
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { unannounced } from './command-channel.js'
 import type { CommandPlace } from './command-span.js'
 import {
   type InstrumentKvOptions,
@@ -28,7 +32,8 @@ export interface IoredisClient {
 
 /**
  * Returns the same client, its commands traced: for ioredis 5.0 to 5.10, which announce none. Of a newer one it
- * subscribes to the channels, where `register()` has not. Its `duplicate()` is another client.
+ * subscribes to the channels, where `register()` has not, and makes a pipeline one span. Its `duplicate()` is another
+ * client.
  *
  * @throws {TypeError} for what is no client of ioredis.
  * @example export const redis = instrumentIoredis(new Redis(process.env.REDIS_URL))
@@ -137,12 +142,14 @@ function wrapPipeline<Batch extends InnerPipeline>(
   })
   putMethod(pipeline, 'exec', (...args: unknown[]) => {
     const startedAt = performance.now()
+    const execute = () => exec.apply(pipeline, args)
     const isAnnounced = pipeline._queue.some(({ isTraced }) => isTraced !== undefined)
+    // A client that announces its commands tells of a MULTI that it is one, of a pipeline only its commands.
+    if (isOpened || isAutomatic(pipeline) || (isAnnounced && operation === 'MULTI')) return execute()
     const commands = pipeline._queue.map(sentOf).filter(([name]) => operation !== 'MULTI' || name !== 'multi')
-    const answer = exec.apply(pipeline, args)
+    const answer = unannounced(execute)
     // A cluster executes again after a redirection; within a pipeline the `exec` of a `multi` is a command.
-    const isExecuted = answer instanceof Promise && commands.length > 0
-    if (isOpened || isAnnounced || !isExecuted || isAutomatic(pipeline)) return answer
+    if (!(answer instanceof Promise) || commands.length === 0) return answer
     isOpened = true
     const call = openBatch(kv, operation, commands.length, startedAt)
     if (call !== undefined) closeWithReplies(call, kv, commands, answer)
