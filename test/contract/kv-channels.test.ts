@@ -9,6 +9,7 @@ import { compileKeyPatterns } from '../../src/clients/kv/key-patterns.ts'
 import { traceNodeRedis } from '../../src/clients/kv/node-redis-channels.ts'
 import { getContext, runWithCorrelation } from '../../src/context/index.ts'
 import { correlationIdGenerator, correlationSpanProcessor } from '../../src/telemetry/sdk-pieces.ts'
+import { freePort } from '../support/free-port.ts'
 import { startRedis } from '../support/redis.ts'
 
 const exporter = new tracing.InMemorySpanExporter()
@@ -301,6 +302,33 @@ describe.skipIf(redis === undefined).each([
   function newKey(secret: string = randomUUID()): string {
     return `idempotency:${secret}`
   }
+})
+
+describe.each([
+  ['ioredis', (url: string) => new Redis(url, { lazyConnect: true, retryStrategy: () => null })],
+  ['node-redis', (url: string) => createClient({ url, socket: { reconnectStrategy: false } })],
+])('%s where nothing listens', (_, create) => {
+  it('shows once, in the request that connects, that it could not, and why', async () => {
+    const port = await freePort()
+    const client = create(`redis://127.0.0.1:${port}`)
+    client.on('error', () => {})
+    exporter.reset()
+    await runWithCorrelation('order-7', () =>
+      tracer.startActiveSpan('request', async (request) => {
+        await expect(client.connect()).rejects.toThrow()
+        request.end()
+      }),
+    )
+    const [failed, request] = exporter.getFinishedSpans()
+    expect(failed?.name).toBe('CONNECT')
+    expect(failed?.attributes).toMatchObject({
+      'correlation.id': 'order-7',
+      'db.system.name': 'redis',
+      'server.port': port,
+      'error.type': expect.stringMatching(/^(ECONNREFUSED|Error)$/),
+    })
+    expect(failed?.parentSpanContext?.spanId).toBe(request?.spanContext().spanId)
+  })
 })
 
 describe.skipIf(redis === undefined)('what only one client can do', () => {

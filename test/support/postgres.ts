@@ -3,7 +3,16 @@
  * Statements are logged, so that tests read the server's own account of what arrived.
  */
 import { execFileSync, spawn } from 'node:child_process'
-import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import {
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import pg from 'pg'
@@ -62,13 +71,17 @@ async function startServer(binaries: string): Promise<PostgresServer> {
     listen_addresses: '127.0.0.1',
     unix_socket_directories: '',
     log_statement: 'all',
-    logging_collector: 'on',
-    log_directory: data,
-    log_filename: 'server.log',
     fsync: 'off',
   }
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
-  const child = spawn(join(binaries, 'postgres'), ['-D', data, ...flags], { ...user, stdio: 'ignore' })
+  // Written by the server itself, and not by its collector: what has been answered is in the log.
+  const logFile = join(data, 'server.log')
+  const log = openSync(logFile, 'a')
+  const child = spawn(join(binaries, 'postgres'), ['-D', data, ...flags], {
+    ...user,
+    stdio: ['ignore', 'ignore', log],
+  })
+  closeSync(log)
   const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`
   await eventually(async () => {
@@ -78,7 +91,7 @@ async function startServer(binaries: string): Promise<PostgresServer> {
   }, 20_000)
   return {
     url,
-    log: () => readFileSync(join(data, 'server.log'), 'utf8'),
+    log: () => readFileSync(logFile, 'utf8'),
     async stop() {
       // Waits for connections that are on their way out: cut, they would end a test's process.
       child.kill('SIGTERM')

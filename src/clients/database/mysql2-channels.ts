@@ -7,7 +7,7 @@ import { tracingChannel } from 'node:diagnostics_channel'
 import { type Context, context } from '@opentelemetry/api'
 import { contextStorage, processWide, type RequestContext, tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
-import { showConnectFailure } from './connect-failure.js'
+import { showConnectFailure } from '../connect-failure.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 
 /** A message on `mysql2:query` or `mysql2:execute`. */
@@ -69,7 +69,10 @@ export function traceMysql2(): void {
     const { [CALLER]: waiting, error } = message as PoolMessage
     if (waiting === undefined || !error) return
     context.with(waiting.context, () =>
-      showConnectFailure(targetOf(message as PoolMessage), waiting.startedAt, error),
+      showConnectFailure(
+        { kind: 'database', target: targetOf(message as PoolMessage), startedAt: waiting.startedAt },
+        error,
+      ),
     )
   })
 

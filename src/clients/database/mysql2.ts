@@ -6,7 +6,7 @@
 import { AsyncResource } from 'node:async_hooks'
 import { type EventEmitter, errorMonitor } from 'node:events'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
-import { showConnectFailure } from './connect-failure.js'
+import { showConnectFailure } from '../connect-failure.js'
 import { unannounced } from './mysql2-channels.js'
 import { commentSql } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
@@ -75,7 +75,11 @@ export function wrapMysqlPool(pool: object): void {
       const [callback] = args
       if (typeof callback !== 'function') return getConnection.apply(this, args)
       args[0] = AsyncResource.bind((error: unknown, ...results: unknown[]) => {
-        if (error) showConnectFailure(targetOf(this.config?.connectionConfig), startedAt, error)
+        if (error)
+          showConnectFailure(
+            { kind: 'database', target: targetOf(this.config?.connectionConfig), startedAt },
+            error,
+          )
         return callback(error, ...results)
       })
       return unannounced(() => getConnection.apply(this, args))

@@ -9,8 +9,8 @@ import { AsyncResource } from 'node:async_hooks'
 import { errorMonitor } from 'node:events'
 import { tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { showConnectFailure } from '../connect-failure.js'
 import { clientSettings } from '../settings.js'
-import { showConnectFailure } from './connect-failure.js'
 import { commentSql } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 import { isShownByOthers, ownerOf, type WrappedMethod, wrapOnce } from './wrap-method.js'
@@ -191,7 +191,7 @@ function withFailureShown(connect: WrappedMethod): WrappedMethod {
   return function (this: ConnectedClient & { options?: ConnectedClient }, ...args) {
     const startedAt = performance.now()
     const target = this.options === undefined ? targetOf(this) : targetOf(this.options)
-    const onFailure = (error: unknown) => showConnectFailure(target, startedAt, error)
+    const onFailure = (error: unknown) => showConnectFailure({ kind: 'database', target, startedAt }, error)
     const [callback] = args
     if (typeof callback === 'function') {
       args[0] = AsyncResource.bind(function (this: unknown, error?: unknown, ...results: unknown[]) {

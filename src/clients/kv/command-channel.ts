@@ -5,8 +5,15 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { tracingChannel } from 'node:diagnostics_channel'
 import type { Span } from '@opentelemetry/api'
-import { contextStorage, processWide, tryGetContext } from '../../context/index.js'
+import {
+  contextStorage,
+  processWide,
+  type RequestContext,
+  runInContext,
+  tryGetContext,
+} from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { showConnectFailure } from '../connect-failure.js'
 import { isHandshake, openCommand } from './command-span.js'
 import type { KeyTest } from './key-patterns.js'
 import { watchRecipe } from './recipe.js'
@@ -30,12 +37,36 @@ export interface ChannelMessage {
 
 const OPEN = Symbol('throughline.open-command')
 
+/** A message on the connect channel. */
+interface ConnectMessage {
+  serverAddress?: string
+  serverPort?: number
+  error?: unknown
+  [OPENER]?: { requestContext: RequestContext | undefined; startedAt: number }
+}
+
+const OPENER = Symbol('throughline.opener')
+
 /** The batch within which a command is sent: it has the span. */
 const currentBatch = processWide('clients.kv.batch', () => new AsyncLocalStorage<object>())
 
-/** Sends commands whose batch has its span already: what the channels say of them makes no further ones. */
+/** The bundle that wraps a client is seldom the one that listens. */
+const announcements = processWide('clients.kv.announcements', () => ({ areKnown: false }))
+
+/** Sends what has its span already: what the channels say of it, before `send` returns, makes no second one. */
 export function unannounced<T>(send: () => T): T {
-  return currentBatch.run({}, send)
+  const wereKnown = announcements.areKnown
+  announcements.areKnown = true
+  try {
+    return send()
+  } finally {
+    announcements.areKnown = wereKnown
+  }
+}
+
+/** The same for a batch, whose commands may be sent later. */
+export function unannouncedBatch<T>(send: () => T): T {
+  return currentBatch.run({}, () => unannounced(send))
 }
 
 /** How one client library's channels are read. */
@@ -64,11 +95,12 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: KeyTest)
 function subscribe(channels: KvChannels, isIdempotencyKey: KeyTest): void {
   const start = (message: ChannelMessage, isBatch: boolean) => {
     const requestContext = tryGetContext()
-    if (requestContext === undefined) return
+    if (requestContext === undefined || announcements.areKnown) return
     const operation = isBatch ? (message.batchMode ?? 'BATCH') : (message.command ?? '').toUpperCase()
+    const batch = currentBatch.getStore()
+    if (batch !== undefined && batch !== message) return
     // node-redis marks a command of a batch; ioredis does not, and sends MULTI and EXEC as commands too.
-    const isInBatch = message.batchMode !== undefined || currentBatch.getStore() !== undefined
-    if (!isBatch && (isInBatch || isHandshake(operation))) return
+    if (!isBatch && (message.batchMode !== undefined || isHandshake(operation))) return
     message[OPEN] = openCommand(requestContext, operation, message)
   }
 
@@ -105,8 +137,19 @@ function subscribe(channels: KvChannels, isIdempotencyKey: KeyTest): void {
   })
   // A connection outlives the request that opened it. Without this, what the client later does on its own
   // (a reconnect, the queue it flushes) would bear that first request's ID.
-  tracingChannel<unknown, ChannelMessage>(channels.connect).start.bindStore(
-    contextStorage as unknown as import('node:async_hooks').AsyncLocalStorage<ChannelMessage>,
-    () => undefined as unknown as ChannelMessage,
+  const connectChannel = tracingChannel<unknown, ConnectMessage>(channels.connect)
+  connectChannel.start.bindStore(
+    contextStorage as unknown as AsyncLocalStorage<ConnectMessage>,
+    (message) => {
+      message[OPENER] = { requestContext: tryGetContext(), startedAt: performance.now() }
+      return undefined as unknown as ConnectMessage
+    },
   )
+  connectChannel.asyncEnd.subscribe((message) => {
+    const { [OPENER]: opener, error, serverAddress, serverPort } = message as ConnectMessage
+    if (opener?.requestContext === undefined || error === undefined) return
+    const target = { system: 'redis', serverAddress, serverPort }
+    const { startedAt } = opener
+    runInContext(opener.requestContext, () => showConnectFailure({ kind: 'kv', target, startedAt }, error))
+  })
 }

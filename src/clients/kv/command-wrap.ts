@@ -3,11 +3,11 @@
  * that made it. A wrap holds the real arguments and the real promise, so it sees what a channel does not tell: the
  * key of an `HGET`, a command that waits until the connection stands.
  */
-import { isUtf8 } from 'node:buffer'
 import { contextStorage, processWide, type RequestContext, tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { unannounced, unannouncedBatch } from './command-channel.js'
 import { type CommandPlace, isHandshake, openCommand } from './command-span.js'
-import { type KeyTest, keyTestOf } from './key-patterns.js'
+import { type KeyTest, keyTestOf, keyText } from './key-patterns.js'
 import { watchRecipe } from './recipe.js'
 
 /** How a client is traced. */
@@ -69,7 +69,12 @@ export function sendTraced<T>(
   send: () => T | Promise<T>,
 ): T | Promise<T> {
   const call = openSent(kv, command)
-  return call === undefined ? send() : settled(call, send, (reply) => watchReply(call, kv, command, reply))
+  if (call === undefined) return send()
+  return settled(
+    call,
+    () => unannounced(send),
+    (reply) => watchReply(call, kv, command, reply),
+  )
 }
 
 /** Sends a batch as one span. `repliesOf` finds the reply of each command in the answer, if they are not the answer. */
@@ -82,15 +87,19 @@ export function sendBatchTraced<T>(
 ): Promise<T> {
   const call = openBatch(kv, operation, commands.length)
   if (call === undefined) return send()
-  return settled(call, send, (answer) => watchReplies(call, kv, commands, repliesOf(answer)))
+  return settled(
+    call,
+    () => unannouncedBatch(send),
+    (answer) => watchReplies(call, kv, commands, repliesOf(answer)),
+  )
 }
 
 /** The call of one command, or undefined where it gets no span. */
-export function openSent(kv: WrappedKv, [name]: SentCommand): OpenCall | undefined {
+export function openSent(kv: WrappedKv, [name]: SentCommand, startedAt?: number): OpenCall | undefined {
   const requestContext = tryGetContext()
   if (requestContext === undefined) return undefined
   const operation = nameOf(name)
-  return isHandshake(operation) ? undefined : openCommand(requestContext, operation, kv.place())
+  return isHandshake(operation) ? undefined : openCommand(requestContext, operation, kv.place(), startedAt)
 }
 
 /** The call of a batch, or undefined outside a request. */
@@ -111,7 +120,7 @@ export function watchReply(call: OpenCall, kv: WrappedKv, [name, key]: SentComma
     failCall(call, reply)
     return
   }
-  const text = textOf(key)
+  const text = keyText(key)
   if (text === undefined || !kv.isIdempotencyKey(text)) return
   watchRecipe(call.span, { command: nameOf(name), key: text, reply }, kv.client)
 }
@@ -147,11 +156,4 @@ async function settled<T>(
   } finally {
     closeCall(call)
   }
-}
-
-// A key may be any bytes: those that are no text are told apart as they are.
-function textOf(key: unknown): string | undefined {
-  if (typeof key === 'string') return key
-  if (!Buffer.isBuffer(key)) return undefined
-  return key.toString(isUtf8(key) ? 'utf8' : 'latin1')
 }

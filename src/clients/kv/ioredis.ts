@@ -1,9 +1,9 @@
 /**
- * ioredis by one line, around what a client sends: all of it for 5.0 to 5.10, which announce nothing; for newer ones,
- * whose channels tell the rest, a pipeline as the one call that it is.
+ * ioredis by one line, around what a client sends: for 5.0 to 5.10, which announce nothing. Of a newer one it tells
+ * more than the channels do: the key of an HGET, a pipeline as one call, a command that waits for the connection.
  */
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
-import { unannounced } from './command-channel.js'
+import { unannounced, unannouncedBatch } from './command-channel.js'
 import type { CommandPlace } from './command-span.js'
 import {
   type InstrumentKvOptions,
@@ -18,7 +18,6 @@ import {
   watchReply,
   wrappedKv,
 } from './command-wrap.js'
-import { traceIoredis } from './ioredis-channels.js'
 
 export type { InstrumentKvOptions }
 
@@ -31,9 +30,8 @@ export interface IoredisClient {
 }
 
 /**
- * Returns the same client, its commands traced: for ioredis 5.0 to 5.10, which announce none. Of a newer one it
- * subscribes to the channels, where `register()` has not, and makes a pipeline one span. Its `duplicate()` is another
- * client.
+ * Returns the same client, its commands traced, also where `register()` has not been called. Its `duplicate()` is
+ * another client.
  *
  * @throws {TypeError} for what is no client of ioredis.
  * @example export const redis = instrumentIoredis(new Redis(process.env.REDIS_URL))
@@ -47,8 +45,6 @@ export function instrumentIoredis<Client extends IoredisClient>(
   if (!isFirstWrap(client)) return client
   const inner = client as unknown as InnerClient
   const kv = wrappedKv('ioredis', options, () => placeOf(inner))
-  const mayAnnounce = '_buildCommandContext' in inner || inner.isCluster === true
-  if (mayAnnounce) traceIoredis(kv.isIdempotencyKey)
   wrapClient(inner, kv)
   return client
 }
@@ -68,9 +64,7 @@ interface InnerCommand {
   name: string
   args: readonly unknown[]
   promise: Promise<unknown>
-  /** There from 5.11 on: the client announces the command, now or when it leaves the queue. */
-  isTraced?: boolean
-  [SEEN]?: true
+  [SENT]?: true
 }
 
 interface InnerPipeline {
@@ -82,16 +76,17 @@ interface InnerPipeline {
   sendCommand(command: InnerCommand): unknown
 }
 
-/** Decided upon: a command comes by again when it leaves the offline queue, and when it is sent once more. */
-const SEEN = Symbol('throughline.seen')
+const SENT = Symbol('throughline.sent')
 
 function wrapClient(client: InnerClient, kv: WrappedKv): void {
   const { sendCommand, pipeline, multi, connect } = client
   putMethod(client, 'connect', (...args: unknown[]) => outsideRequest(() => connect.apply(client, args)))
   putMethod(client, 'sendCommand', ((command, stream, node) => {
-    const call = isShownHere(command) && !stream?.isPipeline ? openSent(kv, sentOf(command)) : undefined
-    const sent = sendCommand.call(client, command, stream, node)
-    if (call !== undefined) closeWithReply(call, kv, command)
+    const send = () => sendCommand.call(client, command, stream, node)
+    const call = isFirstSent(command) && !stream?.isPipeline ? openSent(kv, sentOf(command)) : undefined
+    if (call === undefined) return send()
+    const sent = unannounced(send)
+    closeWithReply(call, kv, command)
     return sent
   }) satisfies InnerClient['sendCommand'])
   putMethod(client, 'pipeline', (...args: unknown[]) =>
@@ -102,10 +97,10 @@ function wrapClient(client: InnerClient, kv: WrappedKv): void {
   )
 }
 
-/** True once for each command that this client does not announce. */
-function isShownHere(command: InnerCommand): boolean {
-  if (command[SEEN] || command.isTraced !== undefined) return false
-  command[SEEN] = true
+/** True once: a command comes by again when it leaves the offline queue, and when it is sent once more. */
+function isFirstSent(command: InnerCommand): boolean {
+  if (command[SENT]) return false
+  command[SENT] = true
   return true
 }
 
@@ -134,7 +129,7 @@ function wrapPipeline<Batch extends InnerPipeline>(
   let isOpened = false
   putMethod(pipeline, 'sendCommand', (command: InnerCommand) => {
     // Commands of several requests share an automatic pipeline, so each is shown by itself, in its own.
-    const isShown = isAutomatic(pipeline) && isShownHere(command)
+    const isShown = isAutomatic(pipeline) && isFirstSent(command)
     const call = isShown ? openSent(kv, sentOf(command)) : undefined
     const added = sendCommand.call(pipeline, command)
     if (call !== undefined) closeWithReply(call, kv, command)
@@ -143,11 +138,9 @@ function wrapPipeline<Batch extends InnerPipeline>(
   putMethod(pipeline, 'exec', (...args: unknown[]) => {
     const startedAt = performance.now()
     const execute = () => exec.apply(pipeline, args)
-    const isAnnounced = pipeline._queue.some(({ isTraced }) => isTraced !== undefined)
-    // A client that announces its commands tells of a MULTI that it is one, of a pipeline only its commands.
-    if (isOpened || isAutomatic(pipeline) || (isAnnounced && operation === 'MULTI')) return execute()
+    if (isOpened || isAutomatic(pipeline)) return execute()
     const commands = pipeline._queue.map(sentOf).filter(([name]) => operation !== 'MULTI' || name !== 'multi')
-    const answer = unannounced(execute)
+    const answer = unannouncedBatch(execute)
     // A cluster executes again after a redirection; within a pipeline the `exec` of a `multi` is a command.
     if (!(answer instanceof Promise) || commands.length === 0) return answer
     isOpened = true

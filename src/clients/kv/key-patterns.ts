@@ -1,4 +1,5 @@
 /** Which KV keys are idempotency keys: patterns with `*`, as Redis users write them. */
+import { isUtf8 } from 'node:buffer'
 import { clientSettings } from '../settings.js'
 
 export type KeyTest = (key: string) => boolean
@@ -26,4 +27,11 @@ export function compileKeyPatterns(patterns: readonly string[]): KeyTest {
 
 function escapeForRegExp(text: string): string {
   return text.replace(/[.+?^${}()|[\]\\]/g, '\\$&')
+}
+
+/** A key as text, or undefined for what is no key. It may be any bytes: those that are no text are told apart as they are. */
+export function keyText(key: unknown): string | undefined {
+  if (typeof key === 'string') return key
+  if (!Buffer.isBuffer(key)) return undefined
+  return key.toString(isUtf8(key) ? 'utf8' : 'latin1')
 }

@@ -1,6 +1,6 @@
 /**
- * node-redis (`redis`, `@redis/client`) 4 and 5.0 to 5.11, which announce nothing: spans and hit flags by one line,
- * around what a client sends.
+ * node-redis (`redis`, `@redis/client`) by one line, around what a client sends: for 4 and 5.0 to 5.11, which announce
+ * nothing. Of a newer one it tells more than the channels do: the key of an HGET.
  */
 import type { CommandPlace } from './command-span.js'
 import {
@@ -15,7 +15,6 @@ import {
   wrappedKv,
 } from './command-wrap.js'
 import { isNodeRedis4, wrapNodeRedis4 } from './node-redis-4.js'
-import { traceNodeRedis } from './node-redis-channels.js'
 
 export type { InstrumentKvOptions }
 
@@ -27,8 +26,8 @@ export interface NodeRedisClient {
 }
 
 /**
- * Returns the same client, its commands traced: for node-redis 4 and 5.0 to 5.11, which announce none. Of a newer
- * one it subscribes to the channels, where `register()` has not. Its `duplicate()` is another client.
+ * Returns the same client, its commands traced, also where `register()` has not been called. Its `duplicate()` is
+ * another client.
  *
  * @throws {TypeError} for what `createClient` did not make (a pool, a cluster), and for one in `legacyMode`.
  * @example export const redis = instrumentRedis(createClient({ url: process.env.REDIS_URL }))
@@ -39,21 +38,18 @@ export function instrumentRedis<Client extends NodeRedisClient>(
 ): Client {
   // What `createClient` of 5 returns inherits from the client itself.
   const inner = (client as { _self?: object } | undefined)?._self ?? Object(client)
-  // There from 5.12 on.
-  const isAnnouncing = '_clientId' in inner
-  if (!isAnnouncing && !isNodeRedis5(inner) && !isNodeRedis4(inner))
+  if (!isNodeRedis5(inner) && !isNodeRedis4(inner))
     throw new TypeError(
       'instrumentRedis: "client" must be made by createClient of redis (>=4), without legacyMode.',
     )
   if (!isFirstWrap(inner)) return client
   const kv: WrappedKv = wrappedKv('node-redis', options, () => placeOf(inner, kv.selectedDatabase))
-  if (isAnnouncing) traceNodeRedis(kv.isIdempotencyKey)
-  else if (isNodeRedis5(inner)) wrapNodeRedis5(inner, kv)
-  else if (isNodeRedis4(inner)) wrapNodeRedis4(inner, kv)
+  if (isNodeRedis5(inner)) wrapNodeRedis5(inner, kv)
+  else wrapNodeRedis4(inner, kv)
   return client
 }
 
-/** What is read of node-redis 5. */
+/** What is read of node-redis from 5 on. */
 interface NodeRedis5 {
   connect(): Promise<unknown>
   sendCommand(args: SentCommand, options?: unknown): Promise<unknown>
