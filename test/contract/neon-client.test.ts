@@ -93,6 +93,18 @@ describe.skipIf(server === undefined)('@neondatabase/serverless', () => {
     expect(new Set(commented).size).toBe(2)
   })
 
+  it('sends a query again, in another request, with that one', async () => {
+    const query = sql`SELECT 3 AS again`
+    for (const id of ['again-1', 'again-2']) {
+      await recorder.spansOf(id, () => query)
+      await recorder.spansOf(`${id}-batch`, () => sql.transaction([query]))
+    }
+    const ids = [...(server?.log() ?? '').matchAll(/AS again \/\*correlation_id='([^']+)'[^*]*\*\/$/gm)]
+    expect(new Set(ids.map(([, id]) => id))).toEqual(
+      new Set(['again-1', 'again-1-batch', 'again-2', 'again-2-batch']),
+    )
+  })
+
   it('refuses what is no query function', () => {
     expect(() => instrumentNeon({} as typeof sql)).toThrow(TypeError)
   })

@@ -88,6 +88,22 @@ describe.skipIf(server === undefined)('pg', () => {
     expect(linesWith('prepared_once').some((line) => line.includes('correlation_id'))).toBe(false)
   })
 
+  it('takes a statement of a class of its own, as a template tag makes it', async () => {
+    class Template {
+      readonly #values = [42]
+      get text() {
+        return 'SELECT $1::int AS tagged'
+      }
+      get values() {
+        return this.#values
+      }
+    }
+    await recorder.spansOf('template', async () => {
+      expect((await pool.query(new Template())).rows).toEqual([{ tagged: 42 }])
+    })
+    expect(linesWith('tagged').some((line) => line.includes("correlation_id='template'"))).toBe(true)
+  })
+
   it('sends statements as they are when comments are off, with their spans', async () => {
     setClientSettings({ sqlComments: false })
     const spans = await recorder.spansOf('no-comment', () => pool.query('SELECT 1 AS uncommented'))

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import postgres from 'postgres'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { instrumentPostgres } from '../../src/clients/database/postgres.ts'
@@ -54,7 +57,8 @@ describe.skipIf(server === undefined)('postgres.js', () => {
   })
 
   const sql = instrumentPostgres(postgres(url, { max: 1, onnotice: () => {} }))
-  afterAll(() => sql.end())
+  const unprepared = instrumentPostgres(postgres(url, { max: 1, prepare: false }))
+  afterAll(() => Promise.all([sql.end(), unprepared.end()]))
   afterEach(() => setClientSettings({ sqlComments: true, sqlApplicationName: false }))
 
   it('comments what it does not prepare: unsafe(), simple(), prepare: false', async () => {
@@ -63,6 +67,7 @@ describe.skipIf(server === undefined)('postgres.js', () => {
       await sql`SELECT 1 AS by_simple`.simple()
       await sql`SELECT 1 AS by_default`
     })
+    await recorder.spansOf('ends-in-a-value', () => unprepared`SELECT 1 AS by_value WHERE true = ${true}`)
     expect(spans.map((span) => span.attributes['db.query.text'])).toEqual([
       'SELECT $1::int AS by_unsafe',
       'SELECT ? AS by_simple',
@@ -71,6 +76,7 @@ describe.skipIf(server === undefined)('postgres.js', () => {
     expect(idsOf('by_unsafe')).toEqual(['unprepared'])
     expect(idsOf('by_simple')).toEqual(['unprepared'])
     expect(idsOf('by_default')).toEqual([undefined])
+    expect(idsOf('by_value')).toEqual(['ends-in-a-value'])
   })
 
   it('leaves one prepared statement behind, however many requests send it', async () => {
@@ -138,6 +144,16 @@ describe.skipIf(server === undefined)('postgres.js', () => {
       await sql`SELECT 'after'`
     })
     expect(spans).toHaveLength(4)
+  })
+
+  it('runs a statement from a file', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'throughline-sql-'))
+    writeFileSync(join(folder, 'one.sql'), 'SELECT 1 AS from_file')
+    const spans = await recorder.spansOf('file', async () => {
+      expect([...(await sql.file(join(folder, 'one.sql')))]).toEqual([{ from_file: 1 }])
+    })
+    expect(spans).toHaveLength(1)
+    rmSync(folder, { recursive: true })
   })
 
   it('makes the same of a client that is traced already', () => {

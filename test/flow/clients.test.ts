@@ -152,7 +152,10 @@ describe.skipIf(!isComplete)('a Next app with every client', () => {
             for (const step of steps) {
               const lines = log.split('\n').filter((line) => line.includes(`AS ${mark}_${step} `))
               expect(lines.length, `${mark}_${step}`).toBeGreaterThan(0)
-              for (const line of lines) expect(line).toContain(`correlation_id='${id}'`)
+              for (const line of lines) {
+                expect(line).toContain(`correlation_id='${id}'`)
+                expect(line.split('/*'), line).toHaveLength(2)
+              }
               expect(lines[0]).toContain("route='%2Fapi%2Fsql'")
             }
           }

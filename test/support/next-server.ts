@@ -1,6 +1,6 @@
 /** Builds and runs a real Next app on a free port, and reads back what it wrote. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -63,7 +63,7 @@ export async function startApp(
   const outDirectory = await mkdtemp(join(tmpdir(), 'throughline-out-'))
   const program =
     mode === 'standalone'
-      ? [join(directory, env.DIST_DIR ?? '.next', 'standalone/server.js')]
+      ? [await standaloneProgram(directory, env.DIST_DIR ?? '.next', outDirectory)]
       : [nextProgram(directory), mode, '--port', String(port), '--hostname', '127.0.0.1']
   const child = spawn(process.execPath, [...program, ...flags], {
     cwd: directory,
@@ -108,6 +108,13 @@ export async function startApp(
       await rm(outDirectory, { recursive: true, force: true })
     },
   }
+}
+
+/** Moves what `output: 'standalone'` built to where it finds nothing of the app, as a container would have it. */
+async function standaloneProgram(app: string, distDirectory: string, to: string): Promise<string> {
+  const server = join(to, 'standalone')
+  await rename(join(app, distDirectory, 'standalone'), server)
+  return join(server, 'server.js')
 }
 
 /** Next's command, wherever the app's packages are. */

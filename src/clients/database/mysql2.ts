@@ -113,9 +113,13 @@ function textOf(statement: unknown): string {
 function withText(statement: unknown, sql: string): unknown {
   if (typeof statement === 'string') return sql
   if (typeof statement !== 'object' || statement === null || sql === '') return statement
-  if (!isCommand(statement)) return { ...statement, sql }
-  statement.sql = sql
-  return statement
+  if (isCommand(statement)) {
+    statement.sql = sql
+    return statement
+  }
+  // What a template tag makes may have its values on its class, where a copy does not reach.
+  const { values } = statement as { values?: unknown }
+  return values === undefined ? { ...statement, sql } : { ...statement, sql, values }
 }
 
 /** The command that a pool made: its class matters, and it is nobody else's. */

@@ -69,8 +69,14 @@ function transaction(queries: unknown, run: (queries: unknown) => Promise<unknow
   if (!Array.isArray(queries) || !queries.every(isQuery)) return run(queries)
   const text = queries.map(({ queryData }) => textOf(queryData)).join('; ')
   return send(openStatement(TARGET, text, queries.length), (call) => {
+    const asWritten = queries.map(({ queryData }) => queryData)
     for (const query of queries) query.queryData = commented(query.queryData, call)
-    return run(queries)
+    try {
+      // Reads what it sends before it returns: a query can be sent again, in another request.
+      return run(queries)
+    } finally {
+      for (const [index, query] of queries.entries()) query.queryData = asWritten[index] ?? query.queryData
+    }
   })
 }
 

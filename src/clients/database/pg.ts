@@ -156,7 +156,13 @@ function commented(statement: unknown, call: OpenCall | undefined): unknown {
     else if (typeof cursor?.text === 'string') cursor.text = commentSql(cursor.text, call?.span)
     return statement
   }
-  return typeof text === 'string' ? { ...statement, text: commentSql(text, call?.span) } : statement
+  return typeof text === 'string' ? withText(statement, commentSql(text, call?.span)) : statement
+}
+
+// What a template tag makes may have its values on its class, where a copy does not reach.
+function withText(statement: object, text: string): object {
+  const { values } = statement as { values?: unknown }
+  return values === undefined ? { ...statement, text } : { ...statement, text, values }
 }
 
 function isSubmittable(statement: unknown): statement is Submittable {

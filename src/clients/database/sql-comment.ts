@@ -23,10 +23,10 @@ export function commentSql(sql: string, span?: Span): string {
 /**
  * The same for a template, of which nothing is known but its pieces: the comment comes after the last.
  *
- * @param pieces the text around the values, at least one
+ * @param pieces the text around the values; none when it is read from a file later
  */
 export function commentTemplate(pieces: readonly string[], span?: Span): readonly string[] {
-  if (!clientSettings().sqlComments) return pieces
+  if (!clientSettings().sqlComments || pieces.length === 0) return pieces
   const last = pieces.length - 1
   return pieces.with(last, `${pieces[last]}${sqlComment(requestFields(span))}`)
 }
