@@ -1,6 +1,8 @@
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
-import { appendSqlComment } from '../../src/clients/database/sql-comment.ts'
+import { afterEach, describe, expect, it } from 'vitest'
+import { appendSqlComment, commentSql, commentTemplate } from '../../src/clients/database/sql-comment.ts'
+import { setClientSettings } from '../../src/clients/settings.ts'
+import { createContext, runInContext, runWithCorrelation } from '../../src/context/index.ts'
 
 const SQL = 'SELECT * FROM orders WHERE id = $1'
 /** Keys and values of any characters, whole or broken. */
@@ -55,6 +57,17 @@ describe('appendSqlComment', () => {
     )
   })
 
+  it.each([
+    ['SELECT 1;', "SELECT 1 /*id='a'*/;"],
+    ['SELECT 1 ;\n ', "SELECT 1 /*id='a'*/ ;\n "],
+    ['SELECT 1; SELECT 2;;', "SELECT 1; SELECT 2 /*id='a'*/;;"],
+    ['SELECT 1 -- why?', "SELECT 1 -- why? /*id='a'*/"],
+    ['SELECT 1 /* hint */', "SELECT 1 /* hint */ /*id='a'*/"],
+    [';', " /*id='a'*/;"],
+  ])('closes %j as it was closed', (sql, commented) => {
+    expect(appendSqlComment(sql, { id: 'a' })).toBe(commented)
+  })
+
   it('leaves the statement as it is when there is nothing to say', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (sql) => {
@@ -72,6 +85,30 @@ describe('appendSqlComment', () => {
         expect(appendSqlComment(once, { correlation_id: 'another' })).toBe(once)
       }),
     )
+  })
+})
+
+describe('commentSql', () => {
+  afterEach(() => setClientSettings({ sqlComments: true }))
+
+  it('says what is known of the request at that time', () => {
+    const request = createContext({ correlationId: 'order-7', traceId: 'a'.repeat(32) })
+    runInContext(request, () => {
+      expect(commentSql(SQL)).toBe(`${SQL} /*correlation_id='order-7'*/`)
+      request.route = '/orders'
+      request.action = { name: 'createOrder' }
+      const commented = `${SQL} /*action='createOrder',correlation_id='order-7',route='%2Forders'*/`
+      expect(commentSql(SQL)).toBe(commented)
+      expect(commentSql(commented)).toBe(commented)
+      expect(commentTemplate(['a = ', ''])).toEqual(['a = ', commented.slice(SQL.length)])
+      expect(commentTemplate([])).toEqual([])
+    })
+  })
+
+  it('says nothing outside a request, and nothing when comments are off', () => {
+    expect(commentSql(SQL)).toBe(SQL)
+    setClientSettings({ sqlComments: false })
+    runWithCorrelation('order-7', () => expect(commentSql(SQL)).toBe(SQL))
   })
 })
 

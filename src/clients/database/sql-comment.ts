@@ -3,7 +3,7 @@
  * (https://google.github.io/sqlcommenter/spec/).
  */
 import type { Span } from '@opentelemetry/api'
-import { tryGetContext } from '../../context/index.js'
+import { type RequestContext, tryGetContext } from '../../context/index.js'
 import { routeOf } from '../../telemetry/request-span.js'
 import { traceparentOf } from '../../telemetry/sdk-pieces.js'
 import { clientSettings } from '../settings.js'
@@ -17,7 +17,8 @@ export type SqlCommentFields = Readonly<Record<string, string | undefined>>
  * @param span the statement's own; by default the active one
  */
 export function commentSql(sql: string, span?: Span): string {
-  return clientSettings().sqlComments ? appendSqlComment(sql, requestFields(span)) : sql
+  const comment = requestComment(span)
+  return comment === '' ? sql : append(sql, comment)
 }
 
 /**
@@ -26,21 +27,17 @@ export function commentSql(sql: string, span?: Span): string {
  * @param pieces the text around the values; none when it is read from a file later
  */
 export function commentTemplate(pieces: readonly string[], span?: Span): readonly string[] {
-  if (!clientSettings().sqlComments || pieces.length === 0) return pieces
+  const comment = requestComment(span)
+  if (comment === '' || pieces.length === 0) return pieces
   const last = pieces.length - 1
-  return pieces.with(last, `${pieces[last]}${sqlComment(requestFields(span))}`)
+  return pieces.with(last, `${pieces[last]} ${comment}`)
 }
 
 /** `correlation_id`, `traceparent`, and where known `action` and `route`. Empty outside a request. */
 export function requestFields(span?: Span): SqlCommentFields {
   const requestContext = tryGetContext()
   if (requestContext === undefined) return {}
-  return {
-    action: requestContext.action?.name,
-    correlation_id: requestContext.correlationId,
-    route: routeOf(requestContext),
-    traceparent: traceparentOf(span),
-  }
+  return { ...fieldsOf(requestContext), traceparent: traceparentOf(span) }
 }
 
 /**
@@ -51,27 +48,72 @@ export function requestFields(span?: Span): SqlCommentFields {
  * @example appendSqlComment('SELECT 1', { correlation_id: 'a/b' }) // SELECT 1 /*correlation_id='a%2Fb'*\/
  */
 export function appendSqlComment(sql: string, fields: SqlCommentFields): string {
-  if (sql.length === 0 || isCommented(sql)) return sql
-  const comment = sqlComment(fields)
-  if (comment === '') return sql
-  const [end = ''] = /;\s*$/.exec(sql.slice(-16)) ?? []
-  return `${sql.slice(0, sql.length - end.length)}${comment}${end}`
+  const pairs = pairsOf(fields)
+  return pairs === '' ? sql : append(sql, `/*${pairs}*/`)
 }
 
-/** With a space before it; empty when there is nothing to say. */
-function sqlComment(fields: SqlCommentFields): string {
+function append(sql: string, comment: string): string {
+  if (sql.length === 0 || isCommented(sql)) return sql
+  const end = endOfStatement(sql)
+  return `${sql.slice(0, end)} ${comment}${sql.slice(end)}`
+}
+
+/** Without the closing `;`, where there is one, and the white space around it. */
+function endOfStatement(sql: string): number {
+  let end = sql.length
+  let isClosed = false
+  for (; end > 0; end -= 1) {
+    const character = sql[end - 1] ?? ''
+    if (character === ';') isClosed = true
+    else if (character.trim() !== '') break
+  }
+  return isClosed ? end : sql.length
+}
+
+function isCommented(sql: string): boolean {
+  const end = endOfStatement(sql)
+  if (!sql.endsWith('*/', end)) return false
+  return /(?:\/\*|,)correlation_id='/.test(sql.slice(sql.lastIndexOf('/*', end), end))
+}
+
+/** What the statements of a request have in common: all but the `traceparent`, which comes last by its name. */
+interface RequestPairs {
+  action: string | undefined
+  route: string | undefined
+  text: string
+}
+
+const pairsOfRequests = new WeakMap<RequestContext, RequestPairs>()
+
+/** Empty when comments are off, or no request is active. */
+function requestComment(span: Span | undefined): string {
+  const requestContext = tryGetContext()
+  if (requestContext === undefined || !clientSettings().sqlComments) return ''
+  const fields = fieldsOf(requestContext)
+  let pairs = pairsOfRequests.get(requestContext)
+  if (pairs === undefined || pairs.action !== fields.action || pairs.route !== fields.route) {
+    pairs = { action: fields.action, route: fields.route, text: pairsOf(fields) }
+    pairsOfRequests.set(requestContext, pairs)
+  }
+  const traceparent = traceparentOf(span)
+  return traceparent === undefined ? `/*${pairs.text}*/` : `/*${pairs.text},traceparent='${traceparent}'*/`
+}
+
+function fieldsOf(requestContext: RequestContext) {
+  return {
+    action: requestContext.action?.name,
+    correlation_id: requestContext.correlationId,
+    route: routeOf(requestContext),
+  }
+}
+
+function pairsOf(fields: SqlCommentFields): string {
   let pairs = ''
   for (const key of Object.keys(fields).sort()) {
     const value = fields[key]
     if (value !== undefined) pairs += `${pairs === '' ? '' : ','}${encode(key)}='${encode(value)}'`
   }
-  return pairs === '' ? '' : ` /*${pairs}*/`
-}
-
-function isCommented(sql: string): boolean {
-  const end = sql.slice(-1024)
-  if (!/\*\/[\s;]*$/.test(end)) return false
-  return /(?:\/\*|,)correlation_id='/.test(end.slice(end.lastIndexOf('/*')))
+  return pairs
 }
 
 /** Characters that stay as they are: most IDs have no others. */
