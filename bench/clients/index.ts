@@ -29,6 +29,7 @@ const PAIRS = [
   ['throughline', 'OpenTelemetry'],
   ['OpenTelemetry', 'bare'],
   ['throughline', 'OpenTelemetry without connect spans'],
+  ['OpenTelemetry without connect spans', 'bare'],
   ['throughline without comments', 'bare'],
   ['throughline not sampled', 'bare'],
   ['throughline not sampled', 'OpenTelemetry not sampled'],
@@ -44,7 +45,10 @@ export const clients: Benchmark = {
   summary: "commands per second of database and KV clients: bare, throughline, and OpenTelemetry's own",
   async run(options) {
     const samples: Samples<Timed> = {}
-    for (const name of Object.keys(CASES)) Object.assign(samples, await sampleCase(name, options))
+    for (const [name, { server, contestants }] of Object.entries(CASES)) {
+      const url = await urlOf(server)
+      Object.assign(samples, await sampleCase(name, Object.keys(contestants), url, options))
+    }
     const result: BenchResult = {
       bench: 'clients',
       machine: describeMachine(),
@@ -58,12 +62,12 @@ export const clients: Benchmark = {
 
 async function sampleCase(
   name: string,
+  contestants: readonly string[],
+  url: string,
   { rounds, seconds, connections }: BenchOptions,
 ): Promise<Samples<Timed>> {
-  const { server, contestants } = CASES[name] ?? { contestants: {} }
-  const url = server === undefined ? '' : await urlOf(server)
   const workers = new Map<string, ChildProcess>()
-  for (const contestant of Object.keys(contestants)) {
+  for (const contestant of contestants) {
     const worker = await startWorker(
       new URL('worker.ts', import.meta.url),
       [name, contestant, url],
