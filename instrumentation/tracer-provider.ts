@@ -50,7 +50,8 @@ export function correlateProvider(
   return {
     ...lifecycleOf(provider),
     getTracer(name: string, version?: string, options?: TracerOptions) {
-      const key = `${name}@${version ?? ''}@${options?.schemaUrl ?? ''}`
+      const isPlain = version === undefined && options === undefined
+      const key = isPlain ? name : `${name}@${version ?? ''}@${options?.schemaUrl ?? ''}`
       let tracer = tracers.get(key)
       if (tracer === undefined) {
         tracer = new CorrelatedTracer(provider.getTracer(name, version, options), nextInternals)

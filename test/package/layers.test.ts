@@ -55,7 +55,13 @@ const SIDE_BY_SIDE: Record<string, readonly string[]> = {
     'postgres-records.ts',
     'postgres-sql.ts',
   ],
-  'src/clients/database': ['sql-comment.ts', 'sql-text.ts', 'statement-span.ts', 'wrap-method.ts'],
+  'src/clients/database': [
+    'bind-context.ts',
+    'sql-comment.ts',
+    'sql-text.ts',
+    'statement-span.ts',
+    'wrap-method.ts',
+  ],
   'src/clients/kv': [
     'command-channel.ts',
     'command-span.ts',

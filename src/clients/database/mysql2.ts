@@ -3,10 +3,10 @@
  * not bundle the client (`withThroughline`), `require-hooks.ts` does it without a line in the app; where it does,
  * `mysql2-channels.ts` still makes the spans.
  */
-import { AsyncResource } from 'node:async_hooks'
 import { type EventEmitter, errorMonitor } from 'node:events'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
+import { bindContext } from './bind-context.js'
 import { unannounced } from './mysql2-channels.js'
 import { commentSql } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
@@ -74,7 +74,7 @@ export function wrapMysqlPool(pool: object): void {
       const startedAt = performance.now()
       const [callback] = args
       if (typeof callback !== 'function') return getConnection.apply(this, args)
-      args[0] = AsyncResource.bind((error: unknown, ...results: unknown[]) => {
+      args[0] = bindContext((error: unknown, ...results: unknown[]) => {
         if (error)
           showConnectFailure(
             { kind: 'database', target: targetOf(this.config?.connectionConfig), startedAt },
@@ -133,7 +133,7 @@ function bindCallback(args: unknown[], call: OpenCall | undefined): void {
   const command = args[0] as MysqlStatement | undefined
   const callback = (at < 0 ? command?.onResult : args[at]) as MysqlStatement['onResult']
   if (typeof callback !== 'function') return
-  const bound = AsyncResource.bind(function (this: unknown, error?: unknown, ...results: unknown[]) {
+  const bound = bindContext(function (this: unknown, error?: unknown, ...results: unknown[]) {
     if (call !== undefined && error) settle(call, error)
     return callback.call(this, error, ...results)
   })

@@ -5,12 +5,12 @@
  * A statement keeps its own request, whoever answers it: a connection calls back in the context of the request that
  * opened it, and a pool in that of the request that gave a connection up.
  */
-import { AsyncResource } from 'node:async_hooks'
 import { errorMonitor } from 'node:events'
 import { tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
 import { clientSettings } from '../settings.js'
+import { bindContext } from './bind-context.js'
 import { commentSql } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 import { isShownByOthers, ownerOf, type WrappedMethod, wrapOnce } from './wrap-method.js'
@@ -107,7 +107,7 @@ function bindCallback(args: unknown[], statement: OpenCall | undefined): boolean
   const inConfig = holder < 0 ? (args[0] as { callback?: unknown } | undefined)?.callback : undefined
   const callback = (holder < 0 ? inConfig : args[holder]) as Callback | undefined
   if (typeof callback !== 'function') return false
-  const bound = AsyncResource.bind(function (this: unknown, error?: unknown, ...results: unknown[]) {
+  const bound = bindContext(function (this: unknown, error?: unknown, ...results: unknown[]) {
     if (statement !== undefined) settle(statement, error)
     return callback.call(this, error, ...results)
   })
@@ -200,7 +200,7 @@ function withFailureShown(connect: WrappedMethod): WrappedMethod {
     const onFailure = (error: unknown) => showConnectFailure({ kind: 'database', target, startedAt }, error)
     const [callback] = args
     if (typeof callback === 'function') {
-      args[0] = AsyncResource.bind(function (this: unknown, error?: unknown, ...results: unknown[]) {
+      args[0] = bindContext(function (this: unknown, error?: unknown, ...results: unknown[]) {
         if (error !== undefined && error !== null) onFailure(error)
         return callback.call(this, error, ...results)
       })

@@ -119,22 +119,14 @@ function subscribe(channels: KvChannels, isIdempotencyKey: KeyTest): void {
     watchRecipe(span, { command: message.command.toUpperCase(), key, reply: message.result }, channels.client)
   }
 
-  tracingChannel<unknown, ChannelMessage>(channels.command).subscribe({
-    start: (message) => start(message, false),
-    asyncEnd: end,
-    end() {},
-    asyncStart() {},
-    error() {},
-  })
+  // Each channel by itself: those that nobody listens to cost nothing.
+  const commandChannel = tracingChannel<unknown, ChannelMessage>(channels.command)
+  commandChannel.start.subscribe((message) => start(message as ChannelMessage, false))
+  commandChannel.asyncEnd.subscribe((message) => end(message as ChannelMessage))
   const batchChannel = tracingChannel<unknown, ChannelMessage>(channels.batch)
   batchChannel.start.bindStore(currentBatch as AsyncLocalStorage<ChannelMessage>, (message) => message)
-  batchChannel.subscribe({
-    start: (message) => start(message, true),
-    asyncEnd: end,
-    end() {},
-    asyncStart() {},
-    error() {},
-  })
+  batchChannel.start.subscribe((message) => start(message as ChannelMessage, true))
+  batchChannel.asyncEnd.subscribe((message) => end(message as ChannelMessage))
   // A connection outlives the request that opened it. Without this, what the client later does on its own
   // (a reconnect, the queue it flushes) would bear that first request's ID.
   const connectChannel = tracingChannel<unknown, ConnectMessage>(channels.connect)
