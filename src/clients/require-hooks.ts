@@ -8,8 +8,8 @@ import {
   InstrumentationNodeModuleFile,
 } from '@opentelemetry/instrumentation'
 import { SCOPE } from '../telemetry/names.js'
-import { type MysqlConnection, wrapMysqlConnection, wrapMysqlPool } from './database/mysql2.js'
-import { type PgClient, wrapPgClient, wrapPgPool } from './database/pg.js'
+import { wrapMysqlConnection, wrapMysqlPool } from './database/mysql2.js'
+import { wrapPgClient, wrapPgPool } from './database/pg.js'
 
 /** Hooks `require` and `import`. Call once per process, before the clients are loaded. */
 export function hookDatabaseClients(): void {
@@ -26,52 +26,35 @@ class DatabaseClientHooks extends InstrumentationBase {
     const pg = ['>=8.0.3 <9']
     const mysql2 = ['>=3 <4']
     return [
-      classesIn('pg', pg, ['pg/lib/client.js', 'pg/lib/native/client.js'], wrapPgClientClass),
-      new InstrumentationNodeModuleDefinition('pg-pool', ['>=2.0.0 <4'], wrapPgPoolClass),
-      classesIn(
-        'mysql2',
-        mysql2,
-        ['mysql2/lib/base/connection.js', 'mysql2/lib/connection.js'],
-        wrapMysqlClass,
-      ),
-      classesIn('mysql2', mysql2, ['mysql2/lib/base/pool.js', 'mysql2/lib/pool.js'], wrapMysqlPoolClass),
+      // The files that define the classes: who loads the package by another entry has them too.
+      new InstrumentationNodeModuleDefinition('pg', pg, undefined, undefined, [
+        classIn('pg/lib/client.js', pg, wrapPgClient),
+        classIn('pg/lib/native/client.js', pg, wrapPgClient),
+      ]),
+      new InstrumentationNodeModuleDefinition('pg-pool', ['>=2.0.0 <4'], wrappingClass(wrapPgPool)),
+      new InstrumentationNodeModuleDefinition('mysql2', mysql2, undefined, undefined, [
+        classIn('mysql2/lib/base/connection.js', mysql2, wrapMysqlConnection),
+        classIn('mysql2/lib/base/pool.js', mysql2, wrapMysqlPool),
+        // Before 3.12 the classes were here.
+        classIn('mysql2/lib/connection.js', mysql2, wrapMysqlConnection),
+        classIn('mysql2/lib/pool.js', mysql2, wrapMysqlPool),
+      ]),
     ]
   }
 }
 
-/** Hooks the files that define a client's classes: who loads the package by another entry has them too. */
-function classesIn(
-  name: string,
+function classIn<Client>(
+  file: string,
   versions: string[],
-  files: string[],
-  // biome-ignore lint/suspicious/noExplicitAny: a module's exports
-  patch: (exports: any) => unknown,
-): InstrumentationNodeModuleDefinition {
-  return new InstrumentationNodeModuleDefinition(
-    name,
-    versions,
-    undefined,
-    undefined,
-    files.map((file) => new InstrumentationNodeModuleFile(file, versions, patch, () => {})),
-  )
+  wrap: (prototype: Client) => void,
+): InstrumentationNodeModuleFile {
+  return new InstrumentationNodeModuleFile(file, versions, wrappingClass(wrap), () => {})
 }
 
-function wrapPgClientClass(client: { prototype: PgClient }): unknown {
-  wrapPgClient(client.prototype)
-  return client
-}
-
-function wrapPgPoolClass(pool: { prototype: PgClient }): unknown {
-  wrapPgPool(pool.prototype)
-  return pool
-}
-
-function wrapMysqlClass(connection: { prototype: MysqlConnection }): unknown {
-  wrapMysqlConnection(connection.prototype)
-  return connection
-}
-
-function wrapMysqlPoolClass(pool: { prototype: object }): unknown {
-  wrapMysqlPool(pool.prototype)
-  return pool
+/** What is done with a module that exports one class. */
+function wrappingClass<Client>(wrap: (prototype: Client) => void) {
+  return <Class extends { prototype: Client }>(exported: Class): Class => {
+    wrap(exported.prototype)
+    return exported
+  }
 }

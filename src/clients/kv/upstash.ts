@@ -115,7 +115,8 @@ function watch(call: OpenCall, command: unknown[], reply: unknown, isIdempotency
 /** Where the client sends to; unknown in a version that keeps it elsewhere. */
 function placeOf(client: object): CommandPlace {
   const { client: http } = client as { client?: { baseUrl?: unknown } }
-  const url = typeof http?.baseUrl === 'string' ? URL.parse(http.baseUrl) : null
-  if (url === null) return {}
+  const baseUrl = http?.baseUrl
+  if (typeof baseUrl !== 'string' || !URL.canParse(baseUrl)) return {}
+  const url = new URL(baseUrl)
   return { serverAddress: url.hostname, serverPort: url.port === '' ? undefined : Number(url.port) }
 }
