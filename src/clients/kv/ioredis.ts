@@ -60,17 +60,22 @@ interface InnerClient {
   connect(...args: unknown[]): unknown
 }
 
-interface InnerCommand {
+/** How a command and a pipeline settle the promise that they gave their caller. */
+interface Settling {
+  resolve(reply: unknown): unknown
+  reject(error: unknown): unknown
+}
+
+interface InnerCommand extends Settling {
   name: string
   args: readonly unknown[]
-  promise: Promise<unknown>
   [SENT]?: true
 }
 
-interface InnerPipeline {
+interface InnerPipeline extends Settling {
   isPipeline?: true
-  /** Commands so far. */
-  length: number
+  isCluster?: boolean
+  redis: { slots?: readonly unknown[] }
   _queue: readonly InnerCommand[]
   exec(...args: unknown[]): unknown
   sendCommand(command: InnerCommand): unknown
@@ -85,9 +90,9 @@ function wrapClient(client: InnerClient, kv: WrappedKv): void {
     const send = () => sendCommand.call(client, command, stream, node)
     const call = isFirstSent(command) && !stream?.isPipeline ? openSent(kv, sentOf(command)) : undefined
     if (call === undefined) return send()
-    const sent = unannounced(send)
+    // Before a cluster puts its redirections in the place of `reject`.
     closeWithReply(call, kv, command)
-    return sent
+    return unannounced(send)
   }) satisfies InnerClient['sendCommand'])
   putMethod(client, 'pipeline', (...args: unknown[]) =>
     wrapPipeline(pipeline.apply(client, args) as InnerPipeline, 'PIPELINE', kv),
@@ -104,18 +109,40 @@ function isFirstSent(command: InnerCommand): boolean {
   return true
 }
 
+interface Outcome {
+  reply?: unknown
+  failure?: { error: unknown }
+}
+
+/**
+ * How it ends, in the context of now. Not read from the promise that the caller has: with a handler of ours on it, a
+ * rejection that the app ignores would no longer be an `unhandledRejection`.
+ */
+function outcomeOf(settling: Settling): Promise<Outcome> {
+  return new Promise((settle) => {
+    const { resolve, reject } = settling
+    const outcome: Outcome = {}
+    // Ours first, so that a call is closed when its caller goes on.
+    settling.resolve = (reply) => {
+      outcome.reply = reply
+      settle(outcome)
+      return resolve.call(settling, reply)
+    }
+    // Also called from within `resolve`, for a reply that cannot be read.
+    settling.reject = (error) => {
+      outcome.failure = { error }
+      settle(outcome)
+      return reject.call(settling, error)
+    }
+  })
+}
+
 function closeWithReply(call: OpenCall, kv: WrappedKv, command: InnerCommand): void {
-  // Beside the caller's own handlers: a command with a callback leaves its promise to nobody.
-  command.promise.then(
-    (reply) => {
-      watchReply(call, kv, sentOf(command), reply)
-      closeCall(call)
-    },
-    (error) => {
-      failCall(call, error)
-      closeCall(call)
-    },
-  )
+  void outcomeOf(command).then(({ reply, failure }) => {
+    if (failure === undefined) watchReply(call, kv, sentOf(command), reply)
+    else failCall(call, failure.error)
+    closeCall(call)
+  })
 }
 
 function wrapPipeline<Batch extends InnerPipeline>(
@@ -131,21 +158,25 @@ function wrapPipeline<Batch extends InnerPipeline>(
     // Commands of several requests share an automatic pipeline, so each is shown by itself, in its own.
     const isShown = isAutomatic(pipeline) && isFirstSent(command)
     const call = isShown ? openSent(kv, sentOf(command)) : undefined
-    const added = sendCommand.call(pipeline, command)
     if (call !== undefined) closeWithReply(call, kv, command)
-    return added
+    return sendCommand.call(pipeline, command)
   })
   putMethod(pipeline, 'exec', (...args: unknown[]) => {
     const startedAt = performance.now()
     const execute = () => exec.apply(pipeline, args)
     if (isOpened || isAutomatic(pipeline)) return execute()
     const commands = pipeline._queue.map(sentOf).filter(([name]) => operation !== 'MULTI' || name !== 'multi')
+    const isWaiting = pipeline.isCluster === true && pipeline.redis.slots?.length === 0
+    const outcome = outcomeOf(pipeline)
     const answer = unannouncedBatch(execute)
     // A cluster executes again after a redirection; within a pipeline the `exec` of a `multi` is a command.
     if (!(answer instanceof Promise) || commands.length === 0) return answer
     isOpened = true
     const call = openBatch(kv, operation, commands.length, startedAt)
-    if (call !== undefined) closeWithReplies(call, kv, commands, answer)
+    if (call === undefined) return answer
+    closeWithReplies(call, kv, commands, { operation, outcome })
+    // A transaction that the cluster is never ready for is given up without its pipeline.
+    if (isWaiting && operation === 'MULTI') answer.catch((error) => pipeline.reject(error))
     return answer
   })
   return pipeline
@@ -155,19 +186,24 @@ function closeWithReplies(
   call: OpenCall,
   kv: WrappedKv,
   commands: readonly SentCommand[],
-  answer: Promise<unknown>,
+  { operation, outcome }: { operation: 'MULTI' | 'PIPELINE'; outcome: Promise<Outcome> },
 ): void {
-  answer.then(
-    (pairs) => {
-      const replies = Array.isArray(pairs) ? pairs.map(([error, reply]) => error ?? reply) : undefined
-      watchReplies(call, kv, commands, replies)
-      closeCall(call)
-    },
-    (error) => {
-      failCall(call, error)
-      closeCall(call)
-    },
-  )
+  void outcome.then(({ reply: pairs, failure }) => {
+    const { error, replies } =
+      failure === undefined ? repliesOf(operation, pairs) : { error: failure.error, replies: undefined }
+    if (error === undefined) watchReplies(call, kv, commands, replies)
+    else failCall(call, error)
+    closeCall(call)
+  })
+}
+
+// A pipeline is answered by a pair of an error and a reply for each command. The replies of a transaction are that of
+// its EXEC, the last one.
+function repliesOf(operation: 'MULTI' | 'PIPELINE', pairs: unknown): { error?: unknown; replies?: unknown } {
+  if (!Array.isArray(pairs)) return {}
+  if (operation === 'PIPELINE') return { replies: pairs.map(([error, reply]) => error ?? reply) }
+  const [error, replies] = pairs.at(-1) ?? []
+  return { error: error ?? undefined, replies }
 }
 
 // Of `enableAutoPipelining`: ioredis marks it by a symbol of its own.
