@@ -93,8 +93,11 @@ export function closeCall(call: OpenCall): void {
   recordSeconds(METRIC.dbClientOperationDuration, durationMs / 1000, attributes)
 }
 
-// A reply error of Redis has no code: its text begins with one (`WRONGTYPE Operation against …`).
-function errorTypeOf(error: unknown): string {
+/**
+ * The code of an error, else its class. A reply error of Redis has no code: its text begins with one (`WRONGTYPE
+ * Operation against …`). Never its text: it may quote a value.
+ */
+export function errorTypeOf(error: unknown): string {
   const { code, name, message } = (error ?? {}) as { code?: unknown; name?: unknown; message?: unknown }
   if (typeof code === 'string' && /^[\w.-]{1,64}$/.test(code)) return code
   const replyCode = typeof message === 'string' ? /^[A-Z]{2,32}(?= )/.exec(message)?.[0] : undefined

@@ -20,7 +20,7 @@ const TRACED_WHEN_EXTERNAL = ['mysql2']
  * Adds to `serverExternalPackages` what Node has to load to be traced, and changes nothing else. A package that is
  * in your `transpilePackages` is left there: Next refuses it in both.
  *
- * @param config an object, or a function that returns one or a promise of one. Default `{}`
+ * @param config an object, a promise of one, or a function that returns either. Default `{}`
  * @throws {TypeError} for anything else.
  * @example export default withThroughline({ output: 'standalone' })
  */
@@ -30,6 +30,7 @@ export function withThroughline<Config extends object = object>(config: Config =
     return (async (phase, context) =>
       extended(await configure(phase, context))) satisfies ConfigFunction as never
   }
+  if (config instanceof Promise) return config.then(extended) as never
   if (typeof config !== 'object' || config === null)
     throw new TypeError(
       `withThroughline: "config" must be an object or a function, received ${typeof config}.`,
@@ -37,7 +38,9 @@ export function withThroughline<Config extends object = object>(config: Config =
   return extended(config)
 }
 
+// What Next would refuse is left to it.
 function extended<Config extends NextConfigPart>(config: Config): Config {
+  if (typeof config !== 'object' || config === null) return config
   const { serverExternalPackages = [], transpilePackages = [] } = config
   const isFree = (name: string) => !serverExternalPackages.includes(name) && !transpilePackages.includes(name)
   const added = TRACED_WHEN_EXTERNAL.filter(isFree)

@@ -139,6 +139,126 @@ describe.skipIf(bridge === undefined).each<[string, () => Redis]>([
   })
 })
 
+describe.skipIf(bridge === undefined)('the pipeline that a client makes of what is asked in one turn', () => {
+  const create = () => new Redis({ ...connection, retry: false })
+  const spansOf = (id: string) =>
+    exporter
+      .getFinishedSpans()
+      .filter(({ attributes }) => attributes['correlation.id'] === id)
+      .map(({ name, attributes }) => ({
+        name,
+        size: attributes['db.operation.batch.size'],
+        hit: attributes['idempotency.hit'],
+        race: attributes['idempotency.race'],
+      }))
+  const plain = { size: undefined, hit: undefined, race: undefined }
+
+  it('is a span in each of its requests, with that request in its tally', async () => {
+    const client = instrumentKv(create())
+    const tallies: unknown[] = []
+    await Promise.all([
+      inRequest('first', async () => {
+        await client.get('nothing')
+        tallies.push(getContext().calls.kv?.count)
+      }),
+      inRequest('second', async () => {
+        await Promise.all([client.get('nothing'), client.get('nothing')])
+        tallies.push(getContext().calls.kv?.count)
+      }),
+    ])
+    expect(bridge?.headers).toHaveLength(1)
+    expect(bridge?.headers[0]?.['x-correlation-id']).toBe('first')
+    expect(spansOf('first')).toEqual([
+      { ...plain, name: 'GET' },
+      { ...plain, name: 'request' },
+    ])
+    expect(spansOf('second')).toEqual([
+      { ...plain, name: 'PIPELINE', size: 2 },
+      { ...plain, name: 'request' },
+    ])
+    expect(tallies).toEqual([1, 1])
+    for (const span of kvSpans()) {
+      const request = exporter
+        .getFinishedSpans()
+        .find(
+          ({ name, attributes }) =>
+            name === 'request' && attributes['correlation.id'] === span.attributes['correlation.id'],
+        )
+      expect(span.parentSpanContext?.spanId).toBe(request?.spanContext().spanId)
+    }
+  })
+
+  it('flags the request that asked for the key, and no other', async () => {
+    const client = instrumentKv(create())
+    const key = `idempotency:${randomUUID()}`
+    await inRequest('writer', () => client.set(key, 'order 1'))
+    exporter.reset()
+    await Promise.all([
+      inRequest('first', () => client.get('nothing')),
+      inRequest('second', () => client.get(key)),
+    ])
+    expect(spansOf('first').map(({ hit }) => hit)).toEqual([undefined, undefined])
+    expect(spansOf('second').map(({ hit }) => hit)).toEqual([true, true])
+  })
+
+  it('makes the requests that missed the key parties to their race, and no other', async () => {
+    const client = instrumentKv(create())
+    const key = `idempotency:${randomUUID()}`
+    await Promise.all([
+      inRequest('bystander', () => client.get('nothing')),
+      inRequest('first', () => client.get(key)),
+      inRequest('second', () => client.get(key)),
+    ])
+    const races = ['bystander', 'first', 'second'].map((id) => spansOf(id).at(-1)?.race)
+    expect(races).toEqual([undefined, true, true])
+  })
+
+  it('is no span for what is asked outside a request, and leaves nobody out who is in one', async () => {
+    const client = instrumentKv(create())
+    const key = `idempotency:${randomUUID()}`
+    await client.set(key, 'order 1')
+    await Promise.all([client.get(key), inRequest('first', () => client.get('nothing')), client.get(key)])
+    expect(spansOf('first')).toEqual([
+      { ...plain, name: 'GET' },
+      { ...plain, name: 'request' },
+    ])
+    expect(kvSpans()).toHaveLength(1)
+    expect(bridge?.headers.at(-1)?.['x-correlation-id']).toBe('first')
+  })
+
+  it('marks the command that failed in its own request', async () => {
+    const client = instrumentKv(create())
+    const list = `list:${randomUUID()}`
+    await client.lpush(list, 'x')
+    const [fine, failed] = await Promise.allSettled([
+      inRequest('first', () => client.get('nothing')),
+      inRequest('second', () => client.get(list)),
+    ])
+    expect([fine.status, failed.status]).toEqual(['fulfilled', 'rejected'])
+    expect(kvSpans().map(({ attributes }) => attributes['error.type'])).toEqual([undefined, 'WRONGTYPE'])
+  })
+
+  it('flags nobody where the client does not show who asked', async () => {
+    const client = create()
+    const { pipeline } = client
+    // As a later version might: without the method that takes each command.
+    client.pipeline = () => {
+      const made = pipeline()
+      const chain = (made as unknown as { chain(command: unknown): unknown }).chain.bind(made)
+      return Object.defineProperty(made, 'chain', { value: chain, writable: false })
+    }
+    const key = `idempotency:${randomUUID()}`
+    await client.set(key, 'order 1')
+    instrumentKv(client)
+    await Promise.all([
+      inRequest('first', () => client.get('nothing')),
+      inRequest('second', () => client.get(key)),
+    ])
+    for (const span of exporter.getFinishedSpans())
+      expect(span.attributes).not.toHaveProperty('idempotency.hit')
+  })
+})
+
 describe('instrumentKv', () => {
   it('refuses a client without the hook', () => {
     expect(() => instrumentKv({} as Redis)).toThrow(/must be a client of @upstash\/redis/)

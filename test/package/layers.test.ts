@@ -56,6 +56,7 @@ const SIDE_BY_SIDE: Record<string, readonly string[]> = {
     'postgres-sql.ts',
   ],
   'src/clients/database': [
+    'application-name.ts',
     'bind-context.ts',
     'sql-comment.ts',
     'sql-text.ts',

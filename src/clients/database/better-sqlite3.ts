@@ -35,10 +35,20 @@ export function instrumentBetterSqlite3<Database extends SqliteDatabase>(databas
       return runStatementSync(targetOf(this.name), sql, () => exec.call(this, sql))
     }
   })
-  const statement: object = Object.getPrototypeOf(database.prepare('SELECT 1'))
+  // The class of statements is known by the first of them.
+  wrapOnce(ownerOf(database, 'prepare'), 'prepare', (prepare) => {
+    return function (this: object, ...args) {
+      const statement: object = prepare.apply(this, args)
+      wrapStatements(Object.getPrototypeOf(statement))
+      return statement
+    }
+  })
+  return database
+}
+
+function wrapStatements(statement: object): void {
   for (const name of ['run', 'get', 'all']) wrapOnce(statement, name, traced)
   wrapOnce(statement, 'iterate', tracedIterate)
-  return database
 }
 
 function traced(method: WrappedMethod): WrappedMethod {
@@ -51,18 +61,38 @@ function traced(method: WrappedMethod): WrappedMethod {
 function tracedIterate(iterate: WrappedMethod): WrappedMethod {
   return function (this: SqliteStatement, ...args) {
     const call = openStatement(targetOf(this.database?.name), textOf(this))
-    const rows = iterate.apply(this, args) as Iterator<unknown>
-    if (call === undefined) return rows
-    return (function* () {
+    if (call === undefined) return iterate.apply(this, args)
+    /** Runs a step of the iteration; one that fails, or that is the last, ends the statement. */
+    const step = <T>(run: () => T, isLast: (result: T) => boolean): T => {
       try {
-        yield* { [Symbol.iterator]: () => rows }
+        const result = run()
+        if (isLast(result)) closeCall(call)
+        return result
       } catch (error) {
         failCall(call, error)
-        throw error
-      } finally {
         closeCall(call)
+        throw error
       }
-    })()
+    }
+    const rows: Iterator<unknown> = step(
+      () => iterate.apply(this, args),
+      () => false,
+    )
+    return {
+      next: () =>
+        step(
+          () => rows.next(),
+          ({ done }) => done === true,
+        ),
+      return: (value?: unknown) =>
+        step(
+          () => rows.return?.(value) ?? { done: true, value },
+          () => true,
+        ),
+      [Symbol.iterator]() {
+        return this
+      },
+    }
   }
 }
 

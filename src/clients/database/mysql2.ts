@@ -23,7 +23,6 @@ interface MysqlClient extends MysqlConnection {
   pool?: MysqlClient
   connection?: MysqlClient
   getConnection?: unknown
-  on?(event: 'connection', listener: (connection: MysqlConnection) => void): unknown
 }
 
 /** What a connection knows of its server. */
@@ -53,8 +52,6 @@ export function instrumentMysql2<Client extends MysqlConnection>(client: Client)
   const pool = core.pool ?? core
   if (typeof pool.getConnection === 'function') {
     wrapMysqlPool(pool)
-    // A pool does not tell the class of its connections; the first one does, before it is used.
-    pool.on?.('connection', wrapMysqlConnection)
   } else wrapMysqlConnection(core.connection ?? core)
   return client
 }
@@ -74,13 +71,14 @@ export function wrapMysqlPool(pool: object): void {
       const startedAt = performance.now()
       const [callback] = args
       if (typeof callback !== 'function') return getConnection.apply(this, args)
-      args[0] = bindContext((error: unknown, ...results: unknown[]) => {
-        if (error)
-          showConnectFailure(
-            { kind: 'database', target: targetOf(this.config?.connectionConfig), startedAt },
-            error,
-          )
-        return callback(error, ...results)
+      args[0] = bindContext((error: unknown, connection?: MysqlConnection, ...rest: unknown[]) => {
+        if (error) {
+          const target = targetOf(this.config?.connectionConfig)
+          showConnectFailure({ kind: 'database', target, startedAt }, error)
+        }
+        // A pool does not tell the class of its connections; each of them does.
+        if (connection) wrapMysqlConnection(connection)
+        return callback(error, connection, ...rest)
       })
       return unannounced(() => getConnection.apply(this, args))
     }
@@ -95,7 +93,7 @@ function traced(method: WrappedMethod, { isCommented }: { isCommented: boolean }
     bindCallback(args, call)
     try {
       const command = unannounced(() => method.apply(this, args)) as EventEmitter | undefined
-      if (call !== undefined) closeAtEnd(command, call)
+      bindEvents(command, call)
       return command
     } catch (error) {
       if (call !== undefined) settle(call, error)
@@ -141,11 +139,14 @@ function bindCallback(args: unknown[], call: OpenCall | undefined): void {
   else if (command !== undefined) command.onResult = bound
 }
 
-function closeAtEnd(command: EventEmitter | undefined, call: OpenCall): void {
-  if (typeof command?.once !== 'function') {
-    closeCall(call)
+/** Keeps the caller's context for its listeners, and for the stream that listens in their place. */
+function bindEvents(command: EventEmitter | undefined, call: OpenCall | undefined): void {
+  if (typeof command?.emit !== 'function') {
+    if (call !== undefined) closeCall(call)
     return
   }
+  command.emit = bindContext(command.emit)
+  if (call === undefined) return
   command.once(errorMonitor, (error) => settle(call, error))
   command.once('end', () => closeCall(call))
 }

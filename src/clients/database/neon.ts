@@ -30,6 +30,8 @@ type Method = (...args: unknown[]) => unknown
 /** The protocol names neither server nor database to the caller. */
 const TARGET: DatabaseTarget = { system: 'postgresql' }
 
+const instrumented = new WeakMap<object, object>()
+
 /**
  * Returns the same query function, its queries traced.
  *
@@ -39,6 +41,8 @@ const TARGET: DatabaseTarget = { system: 'postgresql' }
 export function instrumentNeon<Sql extends NeonSql>(sql: Sql): Sql {
   if (typeof sql !== 'function' || typeof sql.query !== 'function' || typeof sql.transaction !== 'function')
     throw new TypeError('instrumentNeon: "sql" must be what neon() of @neondatabase/serverless returns.')
+  const known = instrumented.get(sql)
+  if (known !== undefined) return known as Sql
   const proxy: Sql = new Proxy(sql, {
     apply: (target, thisArgument, args) => traced(Reflect.apply(target, thisArgument, args)),
     get(target, property) {
@@ -53,6 +57,8 @@ export function instrumentNeon<Sql extends NeonSql>(sql: Sql): Sql {
       return value
     },
   })
+  instrumented.set(sql, proxy)
+  instrumented.set(proxy, proxy)
   return proxy
 }
 
@@ -70,7 +76,7 @@ function transaction(queries: unknown, run: (queries: unknown) => Promise<unknow
   const text = queries.map(({ queryData }) => textOf(queryData)).join('; ')
   return send(openStatement(TARGET, text, queries.length), (call) => {
     const asWritten = queries.map(({ queryData }) => queryData)
-    for (const query of queries) query.queryData = commented(query.queryData, call)
+    for (const query of new Set(queries)) query.queryData = commented(query.queryData, call)
     try {
       // Reads what it sends before it returns: a query can be sent again, in another request.
       return run(queries)

@@ -5,11 +5,9 @@
  * A statement keeps its own request, whoever answers it: a connection calls back in the context of the request that
  * opened it, and a pool in that of the request that gave a connection up.
  */
-import { errorMonitor } from 'node:events'
-import { tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
-import { clientSettings } from '../settings.js'
+import { bearingName } from './application-name.js'
 import { bindContext } from './bind-context.js'
 import { commentSql } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
@@ -32,17 +30,15 @@ interface ConnectedClient {
   database?: string
   host?: string
   port?: number
-  query(statement: string, values: unknown[], callback: () => void): unknown
 }
 
-/** A statement of its own class, as a cursor or a stream: it tells its end by events. */
+/** A statement of its own class, as a cursor or a stream. */
 interface Submittable {
   submit: unknown
   text?: unknown
   /** Of a stream. */
   cursor?: { text?: unknown }
   callback?: unknown
-  once?(event: string | symbol, listener: (error?: unknown) => void): unknown
 }
 
 type Callback = (this: unknown, error?: unknown, ...results: unknown[]) => unknown
@@ -77,26 +73,31 @@ export function wrapPgClient(client: PgClient): void {
 
 /** Wraps the class, or base class, that holds `connect`. Once. */
 export function wrapPgPool(pool: PgClient): void {
-  wrapOnce(ownerOf(pool, 'connect'), 'connect', (connect) => withFailureShown(named(connect)))
+  wrapOnce(ownerOf(pool, 'connect'), 'connect', (connect) => withFailureShown(bearingName(connect)))
 }
+
+/** A subclass may have a `query` of its own, which calls this one: it is one statement. */
+let isUnderWay = false
 
 function traced(query: WrappedMethod): WrappedMethod {
   return function (this: ConnectedClient, ...args) {
+    if (isUnderWay) return query.apply(this, args)
     const statement = isShownByOthers(this, 'query')
       ? undefined
       : openStatement(targetOf(this), textOf(args[0]))
     args[0] = commented(args[0], statement)
-    const isSubmitted = isSubmittable(args[0])
     const isCalledBack = bindCallback(args, statement)
+    if (isSubmittable(args[0])) bindHandlers(args[0], statement)
+    isUnderWay = true
     try {
       const result = query.apply(this, args)
-      if (statement === undefined || isCalledBack) return result
-      if (isSubmitted) closeAtEnd(args[0] as Submittable, statement)
-      else closeWhenSettled(result, statement)
-      return result
+      if (statement === undefined || isCalledBack || isSubmittable(args[0])) return result
+      return closedWhenSettled(result, statement)
     } catch (error) {
       if (statement !== undefined) settle(statement, error)
       throw error
+    } finally {
+      isUnderWay = false
     }
   }
 }
@@ -117,25 +118,49 @@ function bindCallback(args: unknown[], statement: OpenCall | undefined): boolean
   return true
 }
 
-function closeWhenSettled(result: unknown, statement: OpenCall): void {
-  if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') {
-    closeCall(statement)
-    return
+/**
+ * Keeps the caller's context for what a cursor, a stream or a query with listeners does with the server's answers,
+ * which the client hands to its `handle…` methods. The last is one of two: that it failed, or that the client is ready.
+ */
+function bindHandlers(submitted: Submittable, statement: OpenCall | undefined): void {
+  const handlers = submitted as unknown as Record<string, (...args: unknown[]) => unknown>
+  const ends: Record<string, (error: unknown) => void> = {
+    handleError: (error) => statement && settle(statement, error),
+    handleReadyForQuery: () => statement && closeCall(statement),
   }
-  ;(result as PromiseLike<unknown>).then(
-    () => closeCall(statement),
-    (error) => settle(statement, error),
-  )
+  for (const name of handlerNamesOf(submitted)) {
+    const handle = handlers[name]
+    handlers[name] = bindContext(function (this: unknown, ...args: unknown[]) {
+      ends[name]?.(args[0])
+      return handle?.apply(submitted, args)
+    })
+  }
 }
 
-function closeAtEnd(submitted: Submittable, statement: OpenCall): void {
-  if (submitted.once === undefined) {
-    closeCall(statement)
-    return
+function handlerNamesOf(submitted: object): Set<string> {
+  const names = new Set<string>()
+  for (let owner = submitted; owner !== null; owner = Object.getPrototypeOf(owner)) {
+    for (const name of Object.getOwnPropertyNames(owner)) if (/^handle[A-Z]/.test(name)) names.add(name)
   }
-  submitted.once(errorMonitor, (error) => settle(statement, error))
-  submitted.once('end', () => closeCall(statement))
-  submitted.once('close', () => closeCall(statement))
+  return names
+}
+
+/** The promise that the caller gets, so that a failure that nobody handles stays one. */
+function closedWhenSettled(result: unknown, statement: OpenCall): unknown {
+  if (typeof (result as PromiseLike<unknown> | undefined)?.then !== 'function') {
+    closeCall(statement)
+    return result
+  }
+  return (result as PromiseLike<unknown>).then(
+    (value) => {
+      closeCall(statement)
+      return value
+    },
+    (error) => {
+      settle(statement, error)
+      throw error
+    },
+  )
 }
 
 function settle(statement: OpenCall, error: unknown): void {
@@ -152,17 +177,21 @@ function commented(statement: unknown, call: OpenCall | undefined): unknown {
   if (name !== undefined && name !== null) return statement
   // What has a class of its own is sent as it is, once: a cursor, and the one within a stream.
   if (isSubmittable(statement)) {
-    if (typeof text === 'string') statement.text = commentSql(text, call?.span)
-    else if (typeof cursor?.text === 'string') cursor.text = commentSql(cursor.text, call?.span)
+    const holder = typeof text === 'string' ? statement : cursor
+    if (holder !== undefined && Object.getOwnPropertyDescriptor(holder, 'text')?.writable)
+      holder.text = commentSql(String(holder.text), call?.span)
     return statement
   }
-  return typeof text === 'string' ? withText(statement, commentSql(text, call?.span)) : statement
+  return typeof text === 'string' ? withText(statement, text, commentSql(text, call?.span)) : statement
 }
 
-// What a template tag makes may have its values on its class, where a copy does not reach.
-function withText(statement: object, text: string): object {
-  const { values } = statement as { values?: unknown }
-  return values === undefined ? { ...statement, text } : { ...statement, text, values }
+// What a template tag makes has its values on its class: copied as pg copies it.
+function withText(statement: object, text: string, commentedText: string): object {
+  if (commentedText === text) return statement
+  const prototype = Object.getPrototypeOf(statement)
+  if (prototype === Object.prototype) return { ...statement, text: commentedText }
+  const copy = Object.create(prototype, Object.getOwnPropertyDescriptors(statement))
+  return Object.defineProperty(copy, 'text', { value: commentedText })
 }
 
 function isSubmittable(statement: unknown): statement is Submittable {
@@ -207,50 +236,10 @@ function withFailureShown(connect: WrappedMethod): WrappedMethod {
       return connect.apply(this, args)
     }
     const result = connect.apply(this, args)
-    ;(result as PromiseLike<unknown> | undefined)?.then?.(undefined, onFailure)
-    return result
+    if (typeof result?.then !== 'function') return result
+    return (result as Promise<unknown>).then(undefined, (error) => {
+      onFailure(error)
+      throw error
+    })
   }
-}
-
-/** The request whose ID a connection bears as its `application_name`. */
-const nameOf = new WeakMap<object, string>()
-
-/**
- * With `sqlApplicationName`, a pool gives out a connection only when it bears the request's ID: one round trip where
- * the request before was another. Statements stay as they are, and so do their plans.
- */
-function named(connect: WrappedMethod): WrappedMethod {
-  return function (this: unknown, ...args) {
-    if (!clientSettings().sqlApplicationName) return connect.apply(this, args)
-    const name = tryGetContext()?.correlationId ?? ''
-    const [callback] = args
-    if (typeof callback !== 'function') {
-      const connected = connect.apply(this, args) as Promise<ConnectedClient>
-      return connected.then(
-        (client) => new Promise((resolve) => bearName(client, name, () => resolve(client))),
-      )
-    }
-    args[0] = (error: unknown, client: ConnectedClient | undefined, ...rest: unknown[]) => {
-      if (client === undefined) return callback(error, client, ...rest)
-      return bearName(client, name, () => callback(error, client, ...rest))
-    }
-    return connect.apply(this, args)
-  }
-}
-
-function bearName(client: ConnectedClient, name: string, next: () => unknown): void {
-  if ((nameOf.get(client) ?? '') === name) {
-    next()
-    return
-  }
-  nameOf.set(client, name)
-  // On the base method, so that it is no statement of the request's own.
-  unwrappedQuery(client).call(client, "SELECT set_config('application_name', $1, false)", [name], () => {
-    next()
-  })
-}
-
-function unwrappedQuery(client: ConnectedClient): ConnectedClient['query'] {
-  const { query } = client as unknown as { query: WrappedMethod }
-  return (query.original ?? query) as unknown as ConnectedClient['query']
 }

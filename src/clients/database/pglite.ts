@@ -11,7 +11,8 @@ interface PgliteDatabase {
 
 /** The same as it is called here. */
 type Method = (text: string, ...rest: unknown[]) => Promise<unknown>
-type Queryable = Record<'query' | 'exec', Method>
+type Queryable = Record<'query' | 'exec', Method> & { sql?: SqlTemplate }
+type SqlTemplate = (strings: TemplateStringsArray, ...values: unknown[]) => Promise<unknown>
 type TransactionMethod = (body: (tx: Queryable) => Promise<unknown>) => Promise<unknown>
 
 /** The one database of a PGlite instance. */
@@ -36,6 +37,7 @@ export function instrumentPglite<Database extends PgliteDatabase>(database: Data
   wrapped.transaction = (body) =>
     transaction((tx) => {
       traceStatements(tx)
+      if (wrapped.sql !== undefined) tx.sql = throughQuery(wrapped.sql, tx)
       return body(tx)
     })
   return database
@@ -45,6 +47,13 @@ function traceStatements(queryable: Queryable): void {
   for (const name of ['query', 'exec'] as const) {
     const method = queryable[name].bind(queryable)
     queryable[name] = (text, ...rest) =>
-      runStatement(TARGET, text, (span) => method(commentSql(text, span), ...rest))
+      typeof text === 'string'
+        ? runStatement(TARGET, text, (span) => method(commentSql(text, span), ...rest))
+        : method(text, ...rest)
   }
+}
+
+/** The template of a database goes through its `query`, that of a transaction does not: this one does. */
+function throughQuery(template: SqlTemplate, tx: Queryable): SqlTemplate {
+  return template.bind({ query: (...args: Parameters<Method>) => tx.query(...args) })
 }

@@ -9,6 +9,7 @@
 import { tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { clientSettings } from '../settings.js'
+import { bindContext } from './bind-context.js'
 import { commentTemplate } from './sql-comment.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 
@@ -32,8 +33,9 @@ interface PendingQuery {
   strings: readonly string[]
   args: readonly unknown[]
   options: { prepare?: boolean; simple?: boolean }
-  executed: boolean
-  handle(): Promise<void>
+  /** What the app does with each row, or with some at a time. */
+  forEachFn?: (...rows: unknown[]) => unknown
+  cursorFn?: (...rows: unknown[]) => unknown
   resolve(result: unknown): void
   reject(error: unknown): void
   handler(query: PendingQuery): void
@@ -124,6 +126,8 @@ function tracedQuery<Query extends object>(made: Query, connection: Connection):
   // Called once, when the query is sent: in the context of whoever waits for it.
   query.handler = (sent) => {
     const call = openStatement(connection.target, textOf(sent))
+    if (sent.forEachFn !== undefined) sent.forEachFn = bindContext(sent.forEachFn)
+    if (sent.cursorFn !== undefined) sent.cursorFn = bindContext(sent.cursorFn)
     if (call !== undefined) closeWhenSettled(sent, call)
     const { prepare = connection.isPrepared } = sent.options
     if (!prepare || sent.options.simple) sent.strings = commentTemplate(sent.strings, call?.span)

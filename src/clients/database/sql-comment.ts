@@ -58,20 +58,24 @@ function append(sql: string, comment: string): string {
   return `${sql.slice(0, end)} ${comment}${sql.slice(end)}`
 }
 
-/** Without the closing `;`, where there is one, and the white space around it. */
+/** Where the closing `;` and the white space around it begin; the end of the text where there is no `;`. */
 function endOfStatement(sql: string): number {
+  const end = endOfText(sql)
+  return sql.indexOf(';', end) < 0 ? sql.length : end
+}
+
+/** Where the white space and the `;` at the end begin. */
+function endOfText(sql: string): number {
   let end = sql.length
-  let isClosed = false
   for (; end > 0; end -= 1) {
     const character = sql[end - 1] ?? ''
-    if (character === ';') isClosed = true
-    else if (character.trim() !== '') break
+    if (character !== ';' && character.trim() !== '') break
   }
-  return isClosed ? end : sql.length
+  return end
 }
 
 function isCommented(sql: string): boolean {
-  const end = endOfStatement(sql)
+  const end = endOfText(sql)
   if (!sql.endsWith('*/', end)) return false
   return /(?:\/\*|,)correlation_id='/.test(sql.slice(sql.lastIndexOf('/*', end), end))
 }

@@ -19,6 +19,7 @@ import {
 import { countCall, type RequestContext, tryGetContext } from '../../context/index.js'
 import { recordSeconds } from '../../telemetry/meter.js'
 import { ATTRIBUTE, METRIC, SCOPE } from '../../telemetry/names.js'
+import { errorTypeOf } from '../client-span.js'
 
 /** Options of `traceUndici`. */
 export interface OutgoingCallOptions {
@@ -37,6 +38,8 @@ interface UndiciRequest {
   /** With the query. */
   path?: string
   method?: string
+  /** The protocol that is asked for instead of HTTP. */
+  upgrade?: unknown
   headers?: string | readonly unknown[]
   addHeader(name: string, value: string): unknown
 }
@@ -67,7 +70,9 @@ export function traceUndici(options: OutgoingCallOptions): void {
     if (requestContext === undefined || context.active().getValue(SUPPRESS_TRACING) === true) return
     const url = urlOf(request)
     const attributes = attributesOf(request, url)
-    const span = isShownByNext() ? undefined : startSpan(attributes, url)
+    // Of a call that becomes another protocol, such as a WebSocket, no end is announced.
+    const isTaken = isShownByNext() || Boolean(request.upgrade) || request.method === 'CONNECT'
+    const span = isTaken ? undefined : startSpan(attributes, url)
     open.set(request, { startedAt: performance.now(), requestContext, span, attributes })
     const host = url?.host
     if (host === undefined || !(isLoopback(host) || host === requestContext.host || isListed(host))) return
@@ -88,9 +93,10 @@ export function traceUndici(options: OutgoingCallOptions): void {
     close((message as { request: UndiciRequest }).request)
   })
   subscribe('undici:request:error', (message) => {
-    const { request, error } = message as { request: UndiciRequest; error: { code?: string; name?: string } }
+    const { request, error } = message as { request: UndiciRequest; error: unknown }
     const call = open.get(request)
-    if (call !== undefined) fail(call, error.code ?? error.name ?? 'Error')
+    // Who has the response, and gives up the rest of its body, had what was wanted.
+    if (call !== undefined && !(isAnswered(call) && isAbort(error))) fail(call, errorTypeOf(error))
     close(request)
   })
 
@@ -141,6 +147,14 @@ const KNOWN_METHODS = new Set([
   'TRACE',
   'PATCH',
 ])
+
+function isAnswered({ attributes }: OpenRequest): boolean {
+  return attributes[ATTRIBUTE.httpStatus] !== undefined
+}
+
+function isAbort(error: unknown): boolean {
+  return (error as { name?: unknown } | undefined)?.name === 'AbortError'
+}
 
 function fail({ span, attributes }: OpenRequest, type: string): void {
   attributes[ATTRIBUTE.errorType] = type
