@@ -1,6 +1,5 @@
 /** What a user can set, and what it becomes when they do not. */
-import type { RaceStoreClient } from '../src/clients/kv/races-store.js'
-import { DEFAULT_KEY_PATTERNS } from '../src/clients/settings.js'
+import { DEFAULT_KEY_PATTERNS, type RaceStoreClient } from '../src/clients/settings.js'
 import { DEFAULT_CORRELATION_HEADER } from '../src/context/index.js'
 import { LOG_LEVELS } from '../src/logging/logger.js'
 import { localDirectory } from '../src/telemetry/local-directory.js'

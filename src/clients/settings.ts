@@ -1,9 +1,13 @@
 /** What `throughline({ … })` decides for every client of the process, also for those that a bundle wraps itself. */
 import { processWide } from '../context/index.js'
-import type { RaceStoreClient } from './kv/races-store.js'
 
 /** KV keys of a hand-written recipe, when none are configured. */
 export const DEFAULT_KEY_PATTERNS: readonly string[] = ['idempotency:*', 'idem:*']
+
+/** A client of ioredis ≥5, node-redis ≥4 or `@upstash/redis`: the method called. */
+export interface RaceStoreClient {
+  eval(...args: never[]): unknown
+}
 
 export interface ClientSettings {
   /** Append the request's ID and its like to each statement, as a comment. */

@@ -25,12 +25,7 @@ import { logger } from '../../logging/index.js'
 import type { OtherRequest } from '../../telemetry/idempotency.js'
 import { count } from '../../telemetry/meter.js'
 import { METRIC } from '../../telemetry/names.js'
-import { clientSettings } from '../settings.js'
-
-/** A client of ioredis ≥5, node-redis ≥4 or `@upstash/redis`: the method called. */
-export interface RaceStoreClient {
-  eval(...args: never[]): unknown
-}
+import { clientSettings, type RaceStoreClient } from '../settings.js'
 
 /** How long an entry lasts after the last one for the same key, in milliseconds. */
 const RETENTION_MS = 10_000
