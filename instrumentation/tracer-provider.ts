@@ -16,6 +16,7 @@ import {
   type TracerProvider,
   trace,
 } from '@opentelemetry/api'
+import { describeSql, type SqlDialect } from '../src/clients/database/sql-text.js'
 import { tryGetContext } from '../src/context/index.js'
 import { ATTRIBUTE } from '../src/telemetry/names.js'
 import { adoptSpan } from '../src/telemetry/request-span.js'
@@ -107,7 +108,7 @@ class CorrelatedTracer implements Tracer {
     const type = options.attributes?.[ATTRIBUTE.nextSpanType]
     const span =
       type === undefined
-        ? this.tracer.startSpan(name, options, parentContext)
+        ? this.tracer.startSpan(name, withoutLiterals(name, options), parentContext)
         : this.tracer.startSpan(withoutQuery(name), withoutQueries(options), parentContext)
     adoptSpan(span)
     if (type === NEXT_REQUEST) noteRouteSpan(span)
@@ -142,6 +143,22 @@ function withoutQueries(options: SpanOptions): SpanOptions {
     if (typeof url === 'string') attributes[name] = withoutQuery(url)
   }
   return { ...options, attributes }
+}
+
+/** Prisma's name for a database, where it is not that of the dialect. */
+const PRISMA_DIALECTS: Record<string, SqlDialect> = { mysql: 'mysql', mariadb: 'mysql', sqlite: 'sqlite' }
+
+// Prisma shows a raw query as it was written, literals and all.
+function withoutLiterals(name: string, options: SpanOptions): SpanOptions {
+  if (!name.startsWith('prisma:')) return options
+  const text = options.attributes?.[ATTRIBUTE.dbQueryText]
+  if (typeof text !== 'string') return options
+  const system = options.attributes?.[ATTRIBUTE.dbSystem] ?? options.attributes?.['db.system']
+  const dialect = PRISMA_DIALECTS[String(system)] ?? 'postgresql'
+  return {
+    ...options,
+    attributes: { ...options.attributes, [ATTRIBUTE.dbQueryText]: describeSql(text, dialect).text },
+  }
 }
 
 function withoutQuery(text: string): string {

@@ -78,10 +78,13 @@ it('comments what PGlite runs, in its transactions too', async () => {
   }
   await recorder.spansOf('embedded', async () => {
     await db.query('SELECT 1 AS alone')
-    await db.transaction((tx) => tx.query('SELECT 2 AS within'))
+    await db.transaction(async (tx) => {
+      await tx.query('SELECT 2 AS within')
+      expect((await tx.sql`SELECT ${3}::int AS templated`).rows).toEqual([{ templated: 3 }])
+    })
   })
   const commented = sent.filter((message) => message.includes("/*correlation_id='embedded'"))
-  expect(commented.join()).toMatch(/AS alone .*AS within /s)
+  expect(commented.join()).toMatch(/AS alone .*AS within .*AS templated /s)
   await db.close()
 })
 
@@ -96,6 +99,14 @@ it.each([
     for (const _row of db.prepare(rows).iterate()) break
   })
   expect(spans.map((span) => span.name)).toHaveLength(2)
+  const [failed, returned] = await recorder.spansOf('iterate badly', async () => {
+    expect(() => db.prepare('SELECT 1').iterate(1, 2, 3)).toThrow()
+    db.prepare(rows).iterate().return?.()
+  })
+  expect(failed?.attributes['error.type']).toMatch(/^(RangeError|ERR_\w+|Error)$/)
+  expect(returned?.attributes).not.toHaveProperty('error.type')
+  // Nothing is left open, which would make the database busy.
+  db.exec('CREATE TABLE free (a)')
   db.close()
 })
 

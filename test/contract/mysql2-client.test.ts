@@ -1,7 +1,9 @@
+import { once } from 'node:events'
 import { createPool } from 'mysql2'
 import mysql from 'mysql2/promise'
 import { afterAll, describe, expect, it } from 'vitest'
 import { instrumentMysql2 } from '../../src/clients/database/mysql2.ts'
+import { getCorrelationId } from '../../src/context/index.ts'
 import { startMariadb } from '../support/mariadb.ts'
 import { type DatabaseSetUp, describeDatabaseClient, recorder } from './database-client.ts'
 import { asObjects, ofMysqlPool, withMysqlCallbacks } from './database-shapes.ts'
@@ -55,6 +57,31 @@ describe.skipIf(server === undefined)('mysql2', () => {
     expect(server?.log()?.includes("AS by_options /*correlation_id='stream'")).toBe(true)
     pool.end(() => {})
     await single.end()
+  })
+
+  it('keeps listeners in the request that listens', async () => {
+    const pool = instrumentMysql2(createPool({ uri: url, connectionLimit: 1 }))
+    await recorder.inRequest('opener', () => pool.promise().query('SELECT 1'))
+    const ids: (string | undefined)[] = []
+    await recorder.inRequest('listener', async () => {
+      const query = pool.query('SELECT 1')
+      query.on('result', () => ids.push(getCorrelationId()))
+      await once(query, 'end')
+      const stream = pool.query('SELECT 2').stream()
+      stream.on('data', () => ids.push(getCorrelationId()))
+      await once(stream, 'end')
+    })
+    expect(ids).toEqual(['listener', 'listener'])
+    pool.end(() => {})
+  })
+
+  it('traces a pool that has connections already, and a pool that is handed in often once', async () => {
+    const pool = mysql.createPool({ uri: url, connectionLimit: 1 })
+    await pool.query('SELECT 1')
+    for (let time = 0; time < 20; time += 1) instrumentMysql2(pool)
+    expect(pool.pool.listenerCount('connection')).toBeLessThan(3)
+    expect(await recorder.spansOf('late', () => pool.query('SELECT 1'))).toHaveLength(1)
+    await pool.end()
   })
 
   it('fails a connection once for all that waits on it', async () => {

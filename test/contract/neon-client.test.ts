@@ -105,6 +105,14 @@ describe.skipIf(server === undefined)('@neondatabase/serverless', () => {
     )
   })
 
+  it('makes the same of a query function that is traced already', async () => {
+    expect(instrumentNeon(sql)).toBe(sql)
+    const query = sql`SELECT 4 AS both`
+    await recorder.spansOf('both', () => sql.transaction([query, query]))
+    const lines = (server?.log() ?? '').split('\n').filter((line) => line.includes('AS both'))
+    expect(lines.map((line) => line.split('/*').length)).toEqual([2, 2])
+  })
+
   it('refuses what is no query function', () => {
     expect(() => instrumentNeon({} as typeof sql)).toThrow(TypeError)
   })

@@ -5,6 +5,7 @@ import postgres from 'postgres'
 import { afterAll, afterEach, describe, expect, it } from 'vitest'
 import { instrumentPostgres } from '../../src/clients/database/postgres.ts'
 import { setClientSettings } from '../../src/clients/settings.ts'
+import { getCorrelationId } from '../../src/context/index.ts'
 import { startPostgres } from '../support/postgres.ts'
 import {
   type DatabaseClient,
@@ -144,6 +145,18 @@ describe.skipIf(server === undefined)('postgres.js', () => {
       await sql`SELECT 'after'`
     })
     expect(spans).toHaveLength(4)
+  })
+
+  it('keeps what is done with each row in the request that asked', async () => {
+    const ids: (string | undefined)[] = []
+    const note = () => void ids.push(getCorrelationId())
+    await recorder.inRequest('opener', () => sql`SELECT 1`)
+    await recorder.inRequest('reader', async () => {
+      await sql`SELECT 1`.forEach(note)
+      await sql`SELECT 2`.cursor(1, note)
+      for await (const _rows of sql`SELECT 3`.cursor(1)) note()
+    })
+    expect(ids).toEqual(['reader', 'reader', 'reader'])
   })
 
   it('runs a statement from a file', async () => {

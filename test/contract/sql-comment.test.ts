@@ -83,6 +83,8 @@ describe('appendSqlComment', () => {
       fc.property(fc.string(), (id) => {
         const once = appendSqlComment(SQL, { correlation_id: id })
         expect(appendSqlComment(once, { correlation_id: 'another' })).toBe(once)
+        for (const end of ['\n', ' ; ', ';;\n'])
+          expect(appendSqlComment(once + end, { correlation_id: 'another' })).toBe(once + end)
       }),
     )
   })

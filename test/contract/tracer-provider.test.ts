@@ -64,6 +64,15 @@ describe('correlateProvider', () => {
     expect(spanNamed('mine?').attributes['http.target']).toBe('/a?b')
   })
 
+  it('keeps the literals of a raw query out of the spans that Prisma makes', () => {
+    const attributes = {
+      'db.system': 'postgresql',
+      'db.query.text': "SELECT 'secret' /*correlation_id='a'*/",
+    }
+    tracer.startSpan('prisma:client:db_query', { attributes }).end()
+    expect(spanNamed('prisma:client:db_query').attributes['db.query.text']).toBe('SELECT ?')
+  })
+
   it('returns what the function of an active span returns', () => {
     expect(tracer.startActiveSpan('a', () => 1)).toBe(1)
     expect(tracer.startActiveSpan('b', {}, () => 2)).toBe(2)

@@ -40,6 +40,8 @@ beforeAll(async () => {
   server = createServer((request, response) => {
     if (request.url === '/redirect') response.writeHead(307, { location: elsewhere() })
     if (request.url === '/missing') response.writeHead(404)
+    if (request.url === '/slow') return
+    if (request.url === '/endless') return void response.write('more to come')
     response.end(JSON.stringify(request.headers))
   }).listen(0, '0.0.0.0')
   await once(server, 'listening')
@@ -93,6 +95,19 @@ describe("Node's fetch, in a request", () => {
       'ECONNREFUSED',
       undefined,
     ])
+  })
+
+  it('is named after its class when it was given up, and is no failure when it was answered before', async () => {
+    await asRequest(async () => {
+      await fetch(`${loopback()}slow`, { signal: AbortSignal.timeout(50) }).catch(() => {})
+      await fetch(`${loopback()}slow`, { signal: AbortSignal.abort({ code: 'alice@example.com' }) }).catch(
+        () => {},
+      )
+      const answered = await fetch(`${loopback()}endless`)
+      await answered.body?.cancel()
+    })
+    const types = exporter.getFinishedSpans().map((span) => span.attributes['error.type'])
+    expect(types).toEqual(['TimeoutError', undefined, undefined])
   })
 
   it('has no second span where Next made one, and bears that one', async () => {

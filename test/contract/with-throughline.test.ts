@@ -29,6 +29,12 @@ describe('withThroughline', () => {
     })
   })
 
+  it('takes a promise of one, and leaves what is no configuration to Next', async () => {
+    const promised = withThroughline(Promise.resolve({ output: 'standalone' }))
+    expect(await promised).toEqual({ output: 'standalone', serverExternalPackages: ['mysql2'] })
+    expect(await withThroughline(() => undefined as never)()).toBeUndefined()
+  })
+
   it('refuses anything else', () => {
     expect(() => withThroughline('standalone' as never)).toThrow(/"config" must be an object or a function/)
     expect(() => withThroughline(null as never)).toThrow(TypeError)

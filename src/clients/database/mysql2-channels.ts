@@ -5,7 +5,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { tracingChannel } from 'node:diagnostics_channel'
 import { type Context, context } from '@opentelemetry/api'
-import { contextStorage, processWide, type RequestContext, tryGetContext } from '../../context/index.js'
+import { processWide, type RequestContext, runInContext, tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
@@ -23,7 +23,14 @@ interface StatementMessage {
 
 /** A message on `mysql2:pool:connect`. */
 interface PoolMessage extends Omit<StatementMessage, 'query'> {
-  [CALLER]?: { requestContext: RequestContext | undefined; context: Context; startedAt: number }
+  [CALLER]?: Caller
+}
+
+/** Who waits for a connection. */
+interface Caller {
+  requestContext: RequestContext
+  context: Context
+  startedAt: number
 }
 
 const CALL = Symbol('throughline.call')
@@ -46,43 +53,35 @@ export function unannounced<T>(call: () => T): T {
 /** Subscribes to the channels. Call once per process, at any time. */
 export function traceMysql2(): void {
   // Who waits for a connection is called back by the request that gives one up.
-  const caller = new AsyncLocalStorage<Context | undefined>()
+  const waiting = new AsyncLocalStorage<Caller | undefined>()
   const pool = tracingChannel<unknown, PoolMessage>('mysql2:pool:connect')
   pool.start.subscribe((message) => {
-    if (announcements.areKnown) return
+    const requestContext = announcements.areKnown ? undefined : tryGetContext()
+    if (requestContext === undefined) return
     ;(message as PoolMessage)[CALLER] = {
-      requestContext: tryGetContext(),
+      requestContext,
       context: context.active(),
       startedAt: performance.now(),
     }
   })
   pool.asyncStart.bindStore(
-    contextStorage as unknown as AsyncLocalStorage<PoolMessage>,
-    (message) => (message as PoolMessage)[CALLER]?.requestContext as unknown as PoolMessage,
+    waiting as unknown as AsyncLocalStorage<PoolMessage>,
+    (message) => message[CALLER] as unknown as PoolMessage,
   )
-  pool.asyncStart.bindStore(
-    caller as unknown as AsyncLocalStorage<PoolMessage>,
-    (message) => (message as PoolMessage)[CALLER]?.context as unknown as PoolMessage,
-  )
-
   pool.asyncStart.subscribe((message) => {
-    const { [CALLER]: waiting, error } = message as PoolMessage
-    if (waiting === undefined || !error) return
-    context.with(waiting.context, () =>
-      showConnectFailure(
-        { kind: 'database', target: targetOf(message as PoolMessage), startedAt: waiting.startedAt },
-        error,
-      ),
-    )
+    const { [CALLER]: caller, error } = message as PoolMessage
+    if (caller === undefined || !error) return
+    const { startedAt } = caller
+    const target = targetOf(message as PoolMessage)
+    inContextOf(caller, () => showConnectFailure({ kind: 'database', target, startedAt }, error))
   })
 
   const open = (message: unknown) => {
     if (announcements.areKnown) return
-    const start = () =>
-      openStatement(targetOf(message as StatementMessage), (message as StatementMessage).query)
-    const callerContext = caller.getStore()
-    ;(message as StatementMessage)[CALL] =
-      callerContext === undefined ? start() : context.with(callerContext, start)
+    const { query } = message as StatementMessage
+    const start = () => openStatement(targetOf(message as StatementMessage), query)
+    const caller = waiting.getStore()
+    ;(message as StatementMessage)[CALL] = caller === undefined ? start() : inContextOf(caller, start)
   }
   const close = (message: unknown) => {
     const { [CALL]: call, error } = message as StatementMessage
@@ -95,6 +94,10 @@ export function traceMysql2(): void {
     channel.start.subscribe(open)
     channel.asyncStart.subscribe(close)
   }
+}
+
+function inContextOf<T>(caller: Caller, run: () => T): T {
+  return runInContext(caller.requestContext, () => context.with(caller.context, run))
 }
 
 function targetOf({ database, serverAddress, serverPort }: Omit<StatementMessage, 'query'>): DatabaseTarget {
