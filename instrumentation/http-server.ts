@@ -8,6 +8,7 @@
 import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
 import {
+  closeContext,
   createContext,
   processWide,
   type RequestContext,
@@ -87,7 +88,7 @@ function finish(
 ): void {
   const { firstSpan, routeSpan, method } = requestContext
   requestContext.isResponseOpen = false
-  for (const onClose of requestContext.onClose ?? []) onClose()
+  closeContext(requestContext)
   requestContext.route = routeOf(requestContext)
   const { route } = requestContext
   if (firstSpan !== routeSpan && route !== undefined) {

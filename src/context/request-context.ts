@@ -62,7 +62,9 @@ export interface RequestContext {
   routeSpan?: Span | undefined
   /** Where the server hook opened the context: true until the response is closed. */
   isResponseOpen?: boolean
-  /** Called when the response is closed, where the server hook opened the context. */
+  /** True once the response is closed, or the function has settled that the context was opened for. */
+  isOver?: boolean
+  /** Called when the context is over. */
   onClose?: (() => void)[]
   /** Ends the first span, where Next did so before the response was closed. */
   endFirstSpan?: (() => void) | undefined
@@ -86,6 +88,46 @@ export function createContext(
 /** Runs `fn`, and all that it starts, in the given context. */
 export function runInContext<T>(context: RequestContext, fn: () => T): T {
   return contextStorage.run(context, fn)
+}
+
+/**
+ * Runs `fn` in the given context, which is over when `fn` has returned, or its promise has settled.
+ *
+ * A promise with properties of its own, or of a class of its own, is handed back as it is, and its context stays open:
+ * a query that is not sent before it is awaited must not be sent by us.
+ */
+export function runAndClose<T>(context: RequestContext, fn: () => T): T {
+  let isPending = false
+  try {
+    const result = runInContext(context, fn)
+    isPending = isThenable(result)
+    return isPlainPromise(result) ? (closeAfter(context, result) as T) : result
+  } finally {
+    if (!isPending) closeContext(context)
+  }
+}
+
+// Another promise, since a handler on the one that `fn` gave would hide that nobody handles its rejection.
+async function closeAfter<T>(context: RequestContext, promise: Promise<T>): Promise<T> {
+  try {
+    return await promise
+  } finally {
+    closeContext(context)
+  }
+}
+
+function isThenable(value: unknown): boolean {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
+}
+
+function isPlainPromise(value: unknown): value is Promise<unknown> {
+  return value instanceof Promise && value.constructor === Promise && Object.keys(value).length === 0
+}
+
+/** The context is over: what waits for that is told. */
+export function closeContext(context: RequestContext): void {
+  context.isOver = true
+  for (const onClose of context.onClose?.splice(0) ?? []) onClose()
 }
 
 /** The active request context, or undefined: at module level, at build time, inside `'use cache'`. */
@@ -126,7 +168,7 @@ export function runWithCorrelation<T>(id: string, fn: () => T): T {
     )
   }
   const traceId = /^(?!0+$)[0-9a-f]{32}$/.test(id) ? id : randomTraceId()
-  return runInContext(createContext({ correlationId: id, traceId }), fn)
+  return runAndClose(createContext({ correlationId: id, traceId }), fn)
 }
 
 /** Adds one finished call to the request's tally, if a request is active. */

@@ -4,7 +4,7 @@ import {
   DEFAULT_CORRELATION_HEADER,
   type HeaderReader,
   resolveCorrelation,
-  runInContext,
+  runAndClose,
   tryGetContext,
 } from '../context/index.js'
 
@@ -21,7 +21,7 @@ export async function ensureContext<T>(
 ): Promise<T> {
   if (tryGetContext() !== undefined) return fn()
   const correlation = resolveCorrelation(await readHeaders(), [correlationHeader])
-  return runInContext(createContext(correlation), fn)
+  return runAndClose(createContext(correlation), fn)
 }
 
 /** Reads the request's headers through Next, in an action or a route handler; elsewhere there are none. */

@@ -224,7 +224,7 @@ describe('where no server hook opened a context', () => {
     }
     const inner = () => ensureContext(readHeaders, async () => getContext())
     const context = await ensureContext(readHeaders, inner)
-    expect(context).toEqual({ correlationId: 'order-8', traceId: TRACE_ID, calls: {} })
+    expect(context).toEqual({ correlationId: 'order-8', traceId: TRACE_ID, calls: {}, isOver: true })
     expect(reads).toBe(1)
     expect(tryGetContext()).toBeUndefined()
   })

@@ -6,7 +6,15 @@ import { afterAll, beforeEach, describe, expect, it } from 'vitest'
 import { traceIoredis } from '../../src/clients/kv/ioredis-channels.ts'
 import { compileKeyPatterns } from '../../src/clients/kv/key-patterns.ts'
 import { traceNodeRedis } from '../../src/clients/kv/node-redis-channels.ts'
-import { getContext, runWithCorrelation } from '../../src/context/index.ts'
+import {
+  closeContext,
+  createContext,
+  getContext,
+  randomTraceId,
+  runInContext,
+  runWithCorrelation,
+} from '../../src/context/index.ts'
+import { ensureContext } from '../../src/next/ensure-context.ts'
 import { correlationSpanProcessor } from '../../src/telemetry/sdk-pieces.ts'
 import { startRedis } from '../support/redis.ts'
 import { collectLogLines } from './log-lines.ts'
@@ -110,13 +118,29 @@ describe.skipIf(server === undefined).each<[string, Kv]>([
     expect(warnings()).toEqual([])
   })
 
-  it('is none with a request whose response was closed without a write', async () => {
+  it('is none with a request that is over without a write, whoever opened it', async () => {
     const key = `idempotency:${randomUUID()}`
-    await inRequest('first', 'createOrder', async () => {
-      await kv.get(key)
-      getContext().isResponseOpen = false
-    })
+    const look = async () => void (await kv.get(key))
+    const served = createContext({ correlationId: 'served', traceId: randomTraceId() })
+    await runInContext(served, look)
+    closeContext(served)
+    await runWithCorrelation('job', look)
+    await runWithCorrelation('failed-job', () =>
+      look().then(() => Promise.reject(new Error('no stock'))),
+    ).catch(() => {})
+    await ensureContext(async () => () => undefined, look)
+    await inRequest('last', 'createOrder', look)
+    expect(warnings()).toEqual([])
+  })
+
+  it('is none with what a request asks for after its response, in after() or unawaited', async () => {
+    const key = `idempotency:${randomUUID()}`
+    const served = createContext({ correlationId: 'served', traceId: randomTraceId() })
+    closeContext(served)
+    await runInContext(served, () => kv.get(key))
     await inRequest('second', 'createOrder', () => kv.get(key))
     expect(warnings()).toEqual([])
+    expect(served.idempotency).toBeUndefined()
+    expect(served.onClose).toBeUndefined()
   })
 })

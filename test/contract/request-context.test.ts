@@ -128,6 +128,71 @@ describe('the request context', () => {
   })
 })
 
+describe('a context that a function opened', () => {
+  /** Whether it is over, and how often it was closed. */
+  function watched() {
+    const context = getContext()
+    const state = { isOver: () => context.isOver === true, closed: 0 }
+    context.onClose = [() => void state.closed++]
+    return state
+  }
+
+  it('is over when the function returns, or throws', () => {
+    const state = runWithCorrelation('order-7', () => {
+      const state = watched()
+      expect(state.isOver()).toBe(false)
+      return state
+    })
+    expect([state.isOver(), state.closed]).toEqual([true, 1])
+    let failed: ReturnType<typeof watched> | undefined
+    const fail = () => {
+      failed = watched()
+      throw new Error('no stock')
+    }
+    expect(() => runWithCorrelation('order-7', fail)).toThrow('no stock')
+    expect([failed?.isOver(), failed?.closed]).toEqual([true, 1])
+  })
+
+  it('is over when its promise settles, not before', async () => {
+    let state: ReturnType<typeof watched> | undefined
+    const run = (end: Promise<unknown>) =>
+      runWithCorrelation('order-7', async () => {
+        state = watched()
+        await end
+        expect(state.isOver()).toBe(false)
+      })
+    await run(Promise.resolve())
+    expect([state?.isOver(), state?.closed]).toEqual([true, 1])
+    await expect(run(Promise.reject(new Error('no stock')))).rejects.toThrow('no stock')
+    expect([state?.isOver(), state?.closed]).toEqual([true, 1])
+  })
+
+  it('leaves an ignored rejection unhandled, and one that is handled alone', async () => {
+    const unhandled: unknown[] = []
+    const onUnhandled = (error: unknown) => void unhandled.push(error)
+    process.on('unhandledRejection', onUnhandled)
+    const fail = (message: string) =>
+      runWithCorrelation('order-7', async () => {
+        throw new Error(message)
+      })
+    fail('handled').catch(() => {})
+    void fail('ignored')
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    process.off('unhandledRejection', onUnhandled)
+    expect(unhandled).toEqual([new Error('ignored')])
+  })
+
+  it('hands back what is more than a promise as it is, and starts nothing that has not begun', () => {
+    const isStarted = vi.fn()
+    // biome-ignore lint/suspicious/noThenProperty: as queries of Prisma and Drizzle are.
+    const query = { then: isStarted }
+    const child = Object.assign(Promise.resolve(), { kill: () => {} })
+    for (const more of [query, child, new (class extends Promise<void> {})((resolve) => resolve())])
+      expect(runWithCorrelation('order-7', () => more as unknown)).toBe(more)
+    expect(isStarted).not.toHaveBeenCalled()
+  })
+})
+
 describe('runWithCorrelation', () => {
   it('takes every valid ID as it is, and gives the run a trace ID', () => {
     fc.assert(

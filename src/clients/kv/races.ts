@@ -24,6 +24,8 @@ const misses = processWide('clients.kv.misses', () => new Map<string, Miss[]>())
 
 /** Notes that the request asked for the key and did not find it. */
 export function noteMiss(keyHash: string, request: RequestContext): void {
+  // In after(), or unawaited: no end is known of such work, so it would be in a race with all that comes later.
+  if (request.isOver) return
   const atMs = performance.now()
   const others = (misses.get(keyHash) ?? []).filter((miss) => isUnderWay(miss, atMs))
   misses.delete(keyHash)
@@ -69,5 +71,5 @@ function warn(keyHash: string, { action }: RequestContext, { correlationId }: Ot
 }
 
 function isUnderWay({ request, atMs }: Miss, nowMs: number): boolean {
-  return request.isResponseOpen !== false && nowMs - atMs < PATIENCE_MS
+  return !request.isOver && nowMs - atMs < PATIENCE_MS
 }
