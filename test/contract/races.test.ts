@@ -2,10 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { node, tracing } from '@opentelemetry/sdk-node'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { afterAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { traceIoredis } from '../../src/clients/kv/ioredis-channels.ts'
 import { compileKeyPatterns } from '../../src/clients/kv/key-patterns.ts'
 import { traceNodeRedis } from '../../src/clients/kv/node-redis-channels.ts'
+import { noteMiss } from '../../src/clients/kv/races.ts'
 import {
   closeContext,
   createContext,
@@ -15,6 +16,7 @@ import {
   runWithCorrelation,
 } from '../../src/context/index.ts'
 import { ensureContext } from '../../src/next/ensure-context.ts'
+import { hashKey } from '../../src/telemetry/key-hash.ts'
 import { correlationSpanProcessor } from '../../src/telemetry/sdk-pieces.ts'
 import { startRedis } from '../support/redis.ts'
 import { collectLogLines } from './log-lines.ts'
@@ -142,5 +144,52 @@ describe.skipIf(server === undefined).each<[string, Kv]>([
     expect(warnings()).toEqual([])
     expect(served.idempotency).toBeUndefined()
     expect(served.onClose).toBeUndefined()
+  })
+})
+
+describe('a key that many requests miss at once', () => {
+  afterEach(() => vi.restoreAllMocks())
+
+  const missers = (count: number) =>
+    Array.from({ length: count }, (_, index) => {
+      const request = createContext({ correlationId: `order-${index}`, traceId: randomTraceId() })
+      request.firstSpan = tracer.startSpan('request')
+      return request
+    })
+
+  it('costs each of them the same, and flags them all, with a link', () => {
+    const requests = missers(4_000)
+    const keyHash = hashKey(randomUUID())
+    let looks = 0
+    Object.defineProperty(requests[0], 'isOver', { get: () => void looks++ })
+    for (const request of requests) noteMiss(keyHash, request)
+    expect(looks).toBeLessThanOrEqual(33)
+    for (const { firstSpan, idempotency } of requests) {
+      const { attributes, links } = firstSpan as unknown as tracing.ReadableSpan
+      expect(attributes['idempotency.race']).toBe(true)
+      expect(links.length).toBeGreaterThan(0)
+      // Those before it that are remembered, and those after it.
+      expect(links.length).toBeLessThanOrEqual(32)
+      expect(idempotency).toMatchObject({ key_hash: keyHash, race: true })
+    }
+  })
+
+  it('is warned of once in ten seconds, with a count', () => {
+    let nowMs = 1_000_000
+    vi.spyOn(performance, 'now').mockImplementation(() => nowMs)
+    const keyHash = hashKey(randomUUID())
+    const [first, ...others] = missers(100)
+    if (first !== undefined) noteMiss(keyHash, first)
+    for (const request of others) noteMiss(keyHash, request)
+    expect(warnings()).toMatchObject([{ other_correlation_id: 'order-0', races: 1 }])
+    nowMs += 9_999
+    for (const request of missers(2)) noteMiss(keyHash, request)
+    expect(warnings()).toHaveLength(1)
+    nowMs += 1
+    for (const request of missers(2)) noteMiss(keyHash, request)
+    expect(warnings().slice(1)).toMatchObject([{ races: 102, idempotency: { key_hash: keyHash } }])
+    // Another key is another matter.
+    for (const request of missers(2)) noteMiss(hashKey('another'), request)
+    expect(warnings()).toHaveLength(3)
   })
 })
