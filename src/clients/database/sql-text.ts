@@ -27,41 +27,69 @@ const MAX_TEXT_LENGTH = 2000
 const MAX_TABLES = 3
 const MAX_NAME_LENGTH = 64
 
-/** Statements remembered, since an app sends the same few; a longer one is not worth its memory. */
+/** Statements remembered per dialect, since an app sends the same few: so many, of so many characters in all. */
 const MAX_REMEMBERED = 500
-const MAX_REMEMBERED_LENGTH = 4096
+const MAX_REMEMBERED_LENGTH = 1_000_000
 
-const remembered = {
-  postgresql: new Map<string, SqlDescription>(),
-  mysql: new Map<string, SqlDescription>(),
-  sqlite: new Map<string, SqlDescription>(),
-}
-
-/** Describes a statement. Never throws, whatever the text. */
-export function describeSql(sql: string, dialect: SqlDialect): SqlDescription {
-  if (sql.length > MAX_REMEMBERED_LENGTH) return scan(sql, dialect)
-  const known = remembered[dialect]
-  let description = known.get(sql)
-  if (description !== undefined) return description
-  description = scan(sql, dialect)
-  if (known.size >= MAX_REMEMBERED) known.delete(known.keys().next().value ?? '')
-  known.set(sql, description)
+/**
+ * Describes a statement. Never throws, whatever the text.
+ *
+ * @param isFilledIn whether values have been written into the text where the app had placeholders: then `TRUE`,
+ * `FALSE` and `NULL` are values too, and the text is not remembered, since the next one differs
+ */
+export function describeSql(sql: string, dialect: SqlDialect, isFilledIn = false): SqlDescription {
+  if (isFilledIn) return scan(sql, dialect, true)
+  // One character more than is read tells a statement that was cut.
+  const read = sql.length > SCANNED_LENGTH ? sql.slice(0, SCANNED_LENGTH + 1) : sql
+  const known = remembered[dialect].get(read)
+  if (known !== undefined) return known
+  // A slice keeps all of what it was cut from, which may be megabytes: this one is of a copy.
+  const kept = read === sql ? sql : ` ${read}`.slice(1)
+  const description = scan(kept, dialect, false)
+  remembered[dialect].set(kept, description)
   return description
 }
 
-function scan(sql: string, dialect: SqlDialect): SqlDescription {
+/** Descriptions by the part of the statement that is read. The oldest goes first. */
+class Remembered {
+  private readonly descriptions = new Map<string, SqlDescription>()
+  private length = 0
+
+  get(sql: string): SqlDescription | undefined {
+    return this.descriptions.get(sql)
+  }
+
+  set(sql: string, description: SqlDescription): void {
+    this.descriptions.set(sql, description)
+    this.length += sql.length
+    for (const oldest of this.descriptions.keys()) {
+      if (this.descriptions.size <= MAX_REMEMBERED && this.length <= MAX_REMEMBERED_LENGTH) return
+      this.descriptions.delete(oldest)
+      this.length -= oldest.length
+    }
+  }
+}
+
+const remembered = { postgresql: new Remembered(), mysql: new Remembered(), sqlite: new Remembered() }
+
+function scan(sql: string, dialect: SqlDialect, isFilledIn: boolean): SqlDescription {
   const isCut = sql.length > SCANNED_LENGTH
+  const read = isCut ? sql.slice(0, SCANNED_LENGTH) : sql
   const reader = new SummaryReader()
   let text = ''
-  for (const { kind, value } of tokens(isCut ? sql.slice(0, SCANNED_LENGTH) : sql, dialect)) {
-    if (kind === 'gap') {
-      if (text !== '' && !text.endsWith(' ')) text += ' '
-      continue
+  let isAfterGap = false
+  for (let at = 0; at < read.length; ) {
+    const token = tokenAt(read, at, dialect)
+    if (token.kind !== 'gap') {
+      const value = read.slice(at, token.end)
+      const kind = isFilledIn && token.kind === 'word' && VALUE_WORD.test(value) ? 'literal' : token.kind
+      if (isAfterGap && text !== '') text += ' '
+      text += kind === 'literal' ? '?' : value
+      reader.read(kind, value)
     }
-    text += kind === 'literal' ? '?' : value
-    reader.read(kind, value)
+    isAfterGap = token.kind === 'gap'
+    at = token.end
   }
-  text = text.trimEnd()
   if (isCut || text.length > MAX_TEXT_LENGTH) text = `${text.slice(0, MAX_TEXT_LENGTH)}…`
   return { ...reader.summary(), text }
 }
@@ -70,80 +98,137 @@ type TokenKind = 'gap' | 'literal' | 'word' | 'identifier' | 'sign'
 
 interface Token {
   kind: TokenKind
-  value: string
+  /** Where the next one begins. */
+  end: number
 }
 
-const WORD = /[\p{L}_][\p{L}\p{N}_$]*/uy
-/** `$1`, `?`, `:name` and `@name` stand for values, and are kept as they are. */
-const PLACEHOLDER = /\$\d+|\?\d*|[:@][\p{L}_][\p{L}\p{N}_]*/uy
-const NUMBER = /(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)[\p{L}\p{N}_]*/uy
-const SPACE = /\s+/y
-const DOLLAR_QUOTE = /\$(?:[\p{L}_][\p{L}\p{N}_]*)?\$/uy
-/** `E'…'`, `B'…'`, `X'…'`, `N'…'`, `U&'…'`, `_utf8'…'`: one literal with its prefix. */
-const STRING_PREFIX = /(?:[eEbBxXnN]|[uU]&|_[A-Za-z0-9]+)(?=')/y
+const SPACE = /[ \t\n\v\f\r]+/y
+/** For all three, whatever is not ASCII is part of a word: an emoji, a combining mark, a no-break space. */
+const WORD = /[A-Za-z_\u0080-\uFFFF][\w$\u0080-\uFFFF]*/y
+const NUMBER =
+  /(?:0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?:[A-Za-z_\u0080-\uFFFF][\w$\u0080-\uFFFF]*)?/y
+/** `$1`, `?`, `:name` and `@name` stand for values, and are kept as they are. `@E'…'` is a sign and a string. */
+const PLACEHOLDER = /\$\d+|\?\d*|[$:@](?![eE]')[A-Za-z_\u0080-\uFFFF][\w$\u0080-\uFFFF]*/y
+const DOLLAR_QUOTE = /\$(?:[A-Za-z_\u0080-\uFFFF][\w\u0080-\uFFFF]*)?\$/y
+/** `E'…'`, `B'…'`, `X'…'`, `N'…'`, `_utf8'…'`: one literal with its prefix. */
+const STRING_PREFIX = /^(?:[ebxn]|_[a-z0-9]+)$/i
+/** Between two strings of Postgres that are one: white space with a line's end, and `--` comments. */
+const CONTINUATION = /[ \t\v\f]*(?:--[^\n\r]*)?[\n\r](?:[ \t\n\v\f\r]|--[^\n\r]*[\n\r])*(?=')/y
+/**
+ * `/*! … *\/` is run or left out by the server's version, and ends elsewhere in the one case than in the other when its
+ * first end is in a string or a comment. Such a statement is told no further.
+ */
+const EXECUTABLE = /\/\*M?!/y
+const READ_ALIKE = /^(?:[^'"`#/-]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|-(?!-)|\/(?!\*))*$/s
+const VALUE_WORD = /^(?:true|false|null)$/i
 
-function* tokens(sql: string, dialect: SqlDialect): Generator<Token> {
-  let at = 0
-  const match = (expression: RegExp) => {
-    expression.lastIndex = at
-    return expression.exec(sql)?.[0]
-  }
-  while (at < sql.length) {
-    const character = sql[at] ?? ''
-    const space = match(SPACE)
-    const commentEnd = space === undefined ? endOfComment(sql, at, dialect) : undefined
-    if (space !== undefined || commentEnd !== undefined) {
-      at = commentEnd ?? at + (space?.length ?? 0)
-      yield { kind: 'gap', value: ' ' }
-      continue
+/** Where what the expression finds at this place ends, or undefined when it finds nothing. */
+function endOf(expression: RegExp, sql: string, at: number): number | undefined {
+  expression.lastIndex = at
+  return expression.test(sql) ? expression.lastIndex : undefined
+}
+
+/** The token that begins here: its first character says what can be meant. */
+function tokenAt(sql: string, at: number, dialect: SqlDialect): Token {
+  const character = sql[at] ?? ''
+  switch (character) {
+    case ' ':
+    case '\t':
+    case '\n':
+    case '\v':
+    case '\f':
+    case '\r':
+      return { kind: 'gap', end: endOf(SPACE, sql, at) ?? at + 1 }
+    case "'":
+      return { kind: 'literal', end: endOfString(sql, at, dialect === 'mysql', dialect) }
+    case '"':
+      if (dialect === 'mysql') return { kind: 'literal', end: endOfQuoted(sql, at, true) }
+      return { kind: 'identifier', end: endOfQuoted(sql, at, false) }
+    case '`':
+      if (dialect === 'postgresql') break
+      return { kind: 'identifier', end: endOfQuoted(sql, at, false) }
+    case '[':
+      if (dialect !== 'sqlite') break
+      return { kind: 'identifier', end: after(']', sql, at) }
+    case '-':
+      if (!beginsLineComment(sql, at, dialect)) break
+      return { kind: 'gap', end: endOfLine(sql, at, dialect) }
+    case '#':
+      if (dialect !== 'mysql') break
+      return { kind: 'gap', end: endOfLine(sql, at, dialect) }
+    case '/':
+      if (sql[at + 1] !== '*') break
+      return comment(sql, at, dialect)
+    case '$': {
+      const quoteEnd = dialect === 'postgresql' ? endOf(DOLLAR_QUOTE, sql, at) : undefined
+      if (quoteEnd !== undefined)
+        return { kind: 'literal', end: after(sql.slice(at, quoteEnd), sql, quoteEnd) }
+      return { kind: 'sign', end: endOf(PLACEHOLDER, sql, at) ?? at + 1 }
     }
-    const prefix = match(STRING_PREFIX) ?? ''
-    const quote = sql[at + prefix.length] ?? ''
-    const dollarQuote = dialect === 'postgresql' && character === '$' ? match(DOLLAR_QUOTE) : undefined
-    let token: Token
-    if (dollarQuote !== undefined) {
-      const end = sql.indexOf(dollarQuote, at + dollarQuote.length)
-      token = { kind: 'literal', value: sql.slice(at, end < 0 ? sql.length : end + dollarQuote.length) }
-    } else if (quote === "'" || (character === '"' && dialect === 'mysql')) {
-      const hasBackslashes = dialect === 'mysql' || /^e$/i.test(prefix)
-      token = { kind: 'literal', value: sql.slice(at, endOfQuoted(sql, at + prefix.length, hasBackslashes)) }
-    } else if (character === '"' || character === '`') {
-      token = { kind: 'identifier', value: sql.slice(at, endOfQuoted(sql, at, false)) }
-    } else {
-      token = plainToken(match, character)
+    case '?':
+    case ':':
+    case '@':
+      return { kind: 'sign', end: endOf(PLACEHOLDER, sql, at) ?? at + 1 }
+    default: {
+      const wordEnd = endOf(WORD, sql, at)
+      if (wordEnd !== undefined) return wordOrString(sql, at, wordEnd, dialect)
+      const numberEnd = endOf(NUMBER, sql, at)
+      if (numberEnd !== undefined) return { kind: 'literal', end: numberEnd }
     }
-    at += token.value.length
-    yield token
   }
+  return { kind: 'sign', end: at + 1 }
 }
 
-function plainToken(match: (expression: RegExp) => string | undefined, character: string): Token {
-  const word = match(WORD)
-  if (word !== undefined) return { kind: 'word', value: word }
-  const placeholder = match(PLACEHOLDER)
-  if (placeholder !== undefined) return { kind: 'sign', value: placeholder }
-  const number = match(NUMBER)
-  if (number !== undefined) return { kind: 'literal', value: number }
-  return { kind: 'sign', value: character }
+/** A word, unless it is the prefix of a string: `E'…'`, `U&'…'`. */
+function wordOrString(sql: string, at: number, end: number, dialect: SqlDialect): Token {
+  const next = sql[end]
+  if (next === "'" && STRING_PREFIX.test(sql.slice(at, end))) {
+    const isEscaped = dialect === 'mysql' || (dialect === 'postgresql' && /^e$/i.test(sql.slice(at, end)))
+    return { kind: 'literal', end: endOfString(sql, end, isEscaped, dialect) }
+  }
+  const isUnicode = next === '&' && sql[end + 1] === "'" && /^u$/i.test(sql.slice(at, end))
+  if (isUnicode) return { kind: 'literal', end: endOfString(sql, end + 1, dialect === 'mysql', dialect) }
+  return { kind: 'word', end }
 }
 
-/** Where the comment that begins here ends, or undefined when none begins. Postgres nests them. */
-function endOfComment(sql: string, start: number, dialect: SqlDialect): number | undefined {
-  const two = sql.slice(start, start + 2)
-  if (two === '--' || (dialect === 'mysql' && sql[start] === '#')) {
-    const end = sql.indexOf('\n', start)
-    return end < 0 ? sql.length : end + 1
+/** In MySQL only with white space or a control character behind it: `5--5` is a sum. */
+function beginsLineComment(sql: string, at: number, dialect: SqlDialect): boolean {
+  if (sql[at + 1] !== '-') return false
+  const next = sql.charCodeAt(at + 2)
+  return dialect !== 'mysql' || Number.isNaN(next) || next <= 0x20 || next === 0x7f
+}
+
+function endOfLine(sql: string, at: number, dialect: SqlDialect): number {
+  return endOf(dialect === 'postgresql' ? /[^\n\r]*/y : /[^\n]*/y, sql, at) ?? sql.length
+}
+
+/** `/* … *\/`. Postgres nests them. */
+function comment(sql: string, start: number, dialect: SqlDialect): Token {
+  if (dialect !== 'postgresql') {
+    const end = after('*/', sql, start + 2)
+    const mark = dialect === 'mysql' ? endOf(EXECUTABLE, sql, start) : undefined
+    if (mark === undefined || READ_ALIKE.test(sql.slice(mark, end - 2))) return { kind: 'gap', end }
+    return { kind: 'literal', end: sql.length }
   }
-  if (two !== '/*') return undefined
   let depth = 1
   const mark = /\/\*|\*\//g
   mark.lastIndex = start + 2
   for (let found = mark.exec(sql); found !== null; found = mark.exec(sql)) {
-    if (found[0] === '*/') depth -= 1
-    else if (dialect === 'postgresql') depth += 1
-    if (depth === 0) return mark.lastIndex
+    depth += found[0] === '*/' ? -1 : 1
+    if (depth === 0) return { kind: 'gap', end: mark.lastIndex }
   }
-  return sql.length
+  return { kind: 'gap', end: sql.length }
+}
+
+/** Where the string ends, with those that continue it on other lines, which are read like the first. */
+function endOfString(sql: string, start: number, hasBackslashes: boolean, dialect: SqlDialect): number {
+  let end = endOfQuoted(sql, start, hasBackslashes)
+  while (dialect === 'postgresql') {
+    const next = endOf(CONTINUATION, sql, end)
+    if (next === undefined) break
+    end = endOfQuoted(sql, next, hasBackslashes)
+  }
+  return end
 }
 
 /** Where the quoted text ends. A doubled quote stands for itself; what is not closed goes to the end. */
@@ -157,6 +242,12 @@ function endOfQuoted(sql: string, start: number, hasBackslashes: boolean): numbe
     }
   }
   return sql.length
+}
+
+/** Where the next such mark ends, or the end. */
+function after(mark: string, sql: string, from: number): number {
+  const start = sql.indexOf(mark, from)
+  return start < 0 ? sql.length : start + mark.length
 }
 
 const VERBS = new Set(['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'REPLACE', 'MERGE', 'VALUES', 'TABLE'])
@@ -177,6 +268,8 @@ class SummaryReader {
   /** For each open parenthesis, whether a query began in it: `EXTRACT(year FROM …)` names no table. */
   private readonly hasQuery: boolean[] = [false]
   private lastWord = ''
+  /** The last name before `AS (`, which is a table of the statement's own after `WITH`. */
+  private lastName = ''
   private name: string[] = []
   private state: 'reading' | 'before table' | 'in table' | 'after dot' = 'reading'
 
@@ -198,9 +291,6 @@ class SummaryReader {
     const tables = this.tables.filter((table) => !this.ownTables.has(table)).slice(0, MAX_TABLES)
     return { operation, tables, summary: [operation, ...tables].join(' ') }
   }
-
-  /** The last name before `AS (`, which is a table of the statement's own after `WITH`. */
-  private lastName = ''
 
   private startWith(word: string): void {
     if (word === 'WITH' && !this.isWith) this.isWith = true
@@ -260,6 +350,7 @@ class SummaryReader {
 
 function unquoted(name: string): string {
   const quote = name[0]
+  if (quote === '[') return name.slice(1, name.endsWith(']') ? -1 : undefined)
   if (quote !== '"' && quote !== '`') return name
   return name
     .slice(1, name.endsWith(quote) && name.length > 1 ? -1 : undefined)
