@@ -1,6 +1,12 @@
+import { tracingChannel } from 'node:diagnostics_channel'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { traceMysql2 } from '../../src/clients/database/mysql2-channels.ts'
 import { describeSql, type SqlDialect } from '../../src/clients/database/sql-text.ts'
+import { recordSpans } from '../support/traced-requests.ts'
+
+const recorder = recordSpans()
+traceMysql2()
 
 const DIALECTS = ['postgresql', 'mysql', 'sqlite'] as const
 
@@ -235,6 +241,17 @@ describe('the text of a statement', () => {
     expect(describeSql(sql, 'mysql').text).toBe(
       'UPDATE a SET b = true, c = NULL, d = false, e = ? WHERE nullable IS NULL',
     )
+  })
+
+  it.each([
+    ['mysql2:query', 'UPDATE a SET b = ?, c = ?-?'],
+    ['mysql2:execute', 'UPDATE a SET b = TRUE, c = ?-?'],
+  ])('knows that %s tells it with its values, or without', async (channel, text) => {
+    const message = { query: 'UPDATE a SET b = TRUE, c = 1-2', database: 'shop', serverAddress: 'db' }
+    const [span] = await recorder.spansOf('request-1', () =>
+      tracingChannel<unknown, object>(channel).tracePromise(async () => {}, message),
+    )
+    expect(span?.attributes['db.query.text']).toBe(text)
   })
 
   it('is remembered, also of a long statement, but not with the values written into it', () => {

@@ -76,10 +76,10 @@ export function traceMysql2(): void {
     inContextOf(caller, () => showConnectFailure({ kind: 'database', target, startedAt }, error))
   })
 
-  const open = (message: unknown) => {
+  const open = (message: unknown, isFilledIn: boolean) => {
     if (announcements.areKnown) return
     const { query } = message as StatementMessage
-    const start = () => openStatement(targetOf(message as StatementMessage), query)
+    const start = () => openStatement(targetOf(message as StatementMessage), query, undefined, isFilledIn)
     const caller = waiting.getStore()
     ;(message as StatementMessage)[CALL] = caller === undefined ? start() : inContextOf(caller, start)
   }
@@ -91,7 +91,7 @@ export function traceMysql2(): void {
   }
   for (const name of ['mysql2:query', 'mysql2:execute']) {
     const channel = tracingChannel<unknown, StatementMessage>(name)
-    channel.start.subscribe(open)
+    channel.start.subscribe((message) => open(message, name === 'mysql2:query'))
     channel.asyncStart.subscribe(close)
   }
 }

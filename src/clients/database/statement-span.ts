@@ -16,15 +16,17 @@ export interface DatabaseTarget extends ClientTarget {
  *
  * @param text the statement as the app wrote it; its literals are left out of the span
  * @param batchSize statements in it, when it is a batch sent as one
+ * @param isFilledIn whether the client has written the values into it already
  */
 export function openStatement(
   target: DatabaseTarget,
   text: string,
   batchSize?: number,
+  isFilledIn?: boolean,
 ): OpenCall | undefined {
   const requestContext = tryGetContext()
   if (requestContext === undefined) return undefined
-  const { operation, tables, summary, text: queryText } = describeSql(text, target.system)
+  const { operation, tables, summary, text: queryText } = describeSql(text, target.system, isFilledIn)
   const attributes: Attributes = {
     [ATTRIBUTE.dbQuerySummary]: summary,
     [ATTRIBUTE.dbQueryText]: queryText,
