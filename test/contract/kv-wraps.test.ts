@@ -527,6 +527,30 @@ describe.skipIf(server === undefined)('what only ioredis does', () => {
 const cluster = server && (await startRedisCluster())
 afterAll(() => cluster?.stop())
 
+describe.each<[string, typeof OldCluster]>([
+  ['5.10', OldCluster],
+  ['6', Cluster as unknown as typeof OldCluster],
+])('a wrapped Cluster of ioredis %s that is never ready', (_, ClusterClient) => {
+  it('shows a command, a transaction and a pipeline that were given up as failed', async () => {
+    const port = await freePort()
+    const client = instrumentIoredis(
+      new ClusterClient([{ host: '127.0.0.1', port }], { clusterRetryStrategy: () => null }),
+    )
+    client.on('error', () => {})
+    keep({ close: () => client.disconnect() })
+    const spans = await spansOf('order-7', async () => {
+      const given = await Promise.allSettled([
+        client.get('session:1'),
+        client.multi().get('session:1').exec(),
+        client.pipeline().get('session:1').exec(),
+      ])
+      expect(given.map(({ status }) => status)).toEqual(Array(3).fill('rejected'))
+    })
+    expect(spans.map(({ name }) => name).sort()).toEqual(['GET', 'MULTI', 'PIPELINE'])
+    for (const span of spans) expect(span.status.code).toBe(SpanStatusCode.ERROR)
+  })
+})
+
 describe.skipIf(cluster === undefined).each<[string, typeof OldCluster]>([
   ['5.10', OldCluster],
   ['6', Cluster as unknown as typeof OldCluster],

@@ -1,6 +1,6 @@
 /**
  * What the one-line wraps of KV clients share: one command or batch, from the call to its reply, in the request
- * that made it. A wrap holds the real arguments and the real promise, so it sees what a channel does not tell: the
+ * that made it. A wrap holds the real arguments and sees the real reply, so it knows what a channel does not tell: the
  * key of an `HGET`, a command that waits until the connection stands.
  */
 import { contextStorage, processWide, type RequestContext, tryGetContext } from '../../context/index.js'

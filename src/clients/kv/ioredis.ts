@@ -166,44 +166,56 @@ function wrapPipeline<Batch extends InnerPipeline>(
     const execute = () => exec.apply(pipeline, args)
     if (isOpened || isAutomatic(pipeline)) return execute()
     const commands = pipeline._queue.map(sentOf).filter(([name]) => operation !== 'MULTI' || name !== 'multi')
-    const isWaiting = pipeline.isCluster === true && pipeline.redis.slots?.length === 0
-    const outcome = outcomeOf(pipeline)
+    // A transaction waits for a cluster outside its pipeline, which is never settled if the cluster gives up. So there
+    // the answer is read, though it is then silent where nobody handles its rejection.
+    const isAnswerRead = operation === 'MULTI' && pipeline.isCluster && pipeline.redis.slots?.length === 0
+    const outcome = isAnswerRead ? undefined : outcomeOf(pipeline)
     const answer = unannouncedBatch(execute)
     // A cluster executes again after a redirection; within a pipeline the `exec` of a `multi` is a command.
     if (!(answer instanceof Promise) || commands.length === 0) return answer
     isOpened = true
     const call = openBatch(kv, operation, commands.length, startedAt)
     if (call === undefined) return answer
-    closeWithReplies(call, kv, commands, { operation, outcome })
-    // A transaction that the cluster is never ready for is given up without its pipeline.
-    if (isWaiting && operation === 'MULTI') answer.catch((error) => pipeline.reject(error))
+    if (outcome === undefined) closeWithReplies(call, kv, commands, outcomeOfAnswer(answer))
+    else closeWithReplies(call, kv, commands, operation === 'MULTI' ? outcome.then(outcomeOfExec) : outcome)
     return answer
   })
   return pipeline
 }
 
+/** The outcome's reply is a pair of an error and a reply for each command. */
 function closeWithReplies(
   call: OpenCall,
   kv: WrappedKv,
   commands: readonly SentCommand[],
-  { operation, outcome }: { operation: 'MULTI' | 'PIPELINE'; outcome: Promise<Outcome> },
+  outcome: Promise<Outcome>,
 ): void {
   void outcome.then(({ reply: pairs, failure }) => {
-    const { error, replies } =
-      failure === undefined ? repliesOf(operation, pairs) : { error: failure.error, replies: undefined }
-    if (error === undefined) watchReplies(call, kv, commands, replies)
-    else failCall(call, error)
+    if (failure !== undefined) failCall(call, failure.error)
+    else if (Array.isArray(pairs))
+      watchReplies(
+        call,
+        kv,
+        commands,
+        pairs.map(([error, reply]) => error ?? reply),
+      )
     closeCall(call)
   })
 }
 
-// A pipeline is answered by a pair of an error and a reply for each command. The replies of a transaction are that of
-// its EXEC, the last one.
-function repliesOf(operation: 'MULTI' | 'PIPELINE', pairs: unknown): { error?: unknown; replies?: unknown } {
-  if (!Array.isArray(pairs)) return {}
-  if (operation === 'PIPELINE') return { replies: pairs.map(([error, reply]) => error ?? reply) }
-  const [error, replies] = pairs.at(-1) ?? []
-  return { error: error ?? undefined, replies }
+function outcomeOfAnswer(answer: Promise<unknown>): Promise<Outcome> {
+  return answer.then(
+    (reply) => ({ reply }),
+    (error) => ({ failure: { error } }),
+  )
+}
+
+// What came back for a transaction is the reply of its EXEC, the last command.
+function outcomeOfExec(outcome: Outcome): Outcome {
+  if (outcome.failure !== undefined || !Array.isArray(outcome.reply)) return outcome
+  const [error, replies] = outcome.reply.at(-1) ?? []
+  if (error !== null && error !== undefined) return { failure: { error } }
+  return { reply: Array.isArray(replies) ? replies.map((reply) => [null, reply]) : undefined }
 }
 
 // Of `enableAutoPipelining`: ioredis marks it by a symbol of its own.
