@@ -6,7 +6,10 @@
  * being taken for a word. Anything it does not know stays in the text, or out of the summary.
  */
 
-/** How a database quotes: MySQL has backslashes in strings, and strings in double quotes. */
+/**
+ * How a database quotes: MySQL has backslashes in strings, and strings in double quotes. As its server does unless told
+ * otherwise: `standard_conforming_strings = off` and `NO_BACKSLASH_ESCAPES` are not known of.
+ */
 export type SqlDialect = 'postgresql' | 'mysql' | 'sqlite'
 
 /** A statement as telemetry may know it. */
@@ -38,15 +41,14 @@ const MAX_REMEMBERED_LENGTH = 1_000_000
  * `FALSE` and `NULL` are values too, and the text is not remembered, since the next one differs
  */
 export function describeSql(sql: string, dialect: SqlDialect, isFilledIn = false): SqlDescription {
-  if (isFilledIn) return scan(sql, dialect, true)
-  // One character more than is read tells a statement that was cut.
-  const read = sql.length > SCANNED_LENGTH ? sql.slice(0, SCANNED_LENGTH + 1) : sql
-  const known = remembered[dialect].get(read)
-  if (known !== undefined) return known
-  // A slice keeps all of what it was cut from, which may be megabytes: this one is of a copy.
-  const kept = read === sql ? sql : ` ${read}`.slice(1)
-  const description = scan(kept, dialect, false)
-  remembered[dialect].set(kept, description)
+  // One character more than is read tells a statement that was cut. Of a copy: a slice keeps all of what it was cut
+  // from, which may be megabytes.
+  const read = sql.length > SCANNED_LENGTH ? ` ${sql.slice(0, SCANNED_LENGTH + 1)}`.slice(1) : sql
+  if (isFilledIn) return scan(read, dialect, true)
+  let description = remembered[dialect].get(read)
+  if (description !== undefined) return description
+  description = scan(read, dialect, false)
+  remembered[dialect].set(read, description)
   return description
 }
 
@@ -165,6 +167,12 @@ function tokenAt(sql: string, at: number, dialect: SqlDialect): Token {
         return { kind: 'literal', end: after(sql.slice(at, quoteEnd), sql, quoteEnd) }
       return { kind: 'sign', end: endOf(PLACEHOLDER, sql, at) ?? at + 1 }
     }
+    case ',':
+    case '(':
+    case ')':
+    case '=':
+    case '*':
+      break
     case '?':
     case ':':
     case '@':
