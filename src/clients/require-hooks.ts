@@ -8,7 +8,8 @@ import {
   InstrumentationNodeModuleFile,
 } from '@opentelemetry/instrumentation'
 import { SCOPE } from '../telemetry/names.js'
-import { wrapMysqlConnection, wrapMysqlPool } from './database/mysql2.js'
+import { type MysqlConnection, wrapMysqlConnection, wrapMysqlPool } from './database/mysql2.js'
+import { stopListening } from './database/mysql2-channels.js'
 import { wrapPgClient, wrapPgPool } from './database/pg.js'
 
 /** Hooks `require` and `import`. Call once per process, before the clients are loaded. */
@@ -33,14 +34,19 @@ class DatabaseClientHooks extends InstrumentationBase {
       ]),
       new InstrumentationNodeModuleDefinition('pg-pool', ['>=2.0.0 <4'], wrappingClass(wrapPgPool)),
       new InstrumentationNodeModuleDefinition('mysql2', mysql2, undefined, undefined, [
-        classIn('mysql2/lib/base/connection.js', mysql2, wrapMysqlConnection),
+        classIn('mysql2/lib/base/connection.js', mysql2, wrapLoadedMysql),
         classIn('mysql2/lib/base/pool.js', mysql2, wrapMysqlPool),
         // Before 3.12 the classes were here.
-        classIn('mysql2/lib/connection.js', mysql2, wrapMysqlConnection),
+        classIn('mysql2/lib/connection.js', mysql2, wrapLoadedMysql),
         classIn('mysql2/lib/pool.js', mysql2, wrapMysqlPool),
       ]),
     ]
   }
+}
+
+function wrapLoadedMysql(connection: MysqlConnection): void {
+  wrapMysqlConnection(connection)
+  stopListening()
 }
 
 function classIn<Client>(

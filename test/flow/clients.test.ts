@@ -57,10 +57,15 @@ const SQL_CLIENTS: Record<string, SqlExpectation> = {
   kysely: { log: 'postgres', ordersSpan: 'SELECT orders' },
   prisma: { log: 'postgres', ordersSpan: 'SELECT public.orders' },
   mysql2: { log: 'mariadb' },
-  mysql2Wrapped: { log: 'mariadb' },
-  mysql2Bundled: {},
   pglite: {},
   betterSqlite3: {},
+}
+
+/** mysql2 kept out of the bundle; in it, with the line; in it, with its channels alone, which tell no comment. */
+const MYSQL2_SET_UPS = {
+  start: {},
+  dev: { BUNDLE_MYSQL2: '1', WRAP_MYSQL2: '1' },
+  standalone: { BUNDLE_MYSQL2: '1' },
 }
 
 const KV_CLIENTS = ['ioredis6', 'ioredis5', 'redis6', 'redis4', 'upstash', 'vercelKv']
@@ -93,7 +98,7 @@ describe.skipIf(!isComplete)('a Next app with every client', () => {
     app = await installApp('clients-app', {
       tarball: inject('tarball'),
       workDirectory: inject('workDirectory'),
-      packages: [...PACKAGES, 'mysql2-bundled@npm:mysql2@3'],
+      packages: PACKAGES,
     })
     await generatePrismaClient(app)
   })
@@ -112,6 +117,7 @@ describe.skipIf(!isComplete)('a Next app with every client', () => {
           ...env,
           DIST_DIR: `.next-${bundler}-${mode}`,
           ...(mode === 'standalone' ? { STANDALONE: '1' } : {}),
+          ...MYSQL2_SET_UPS[mode],
         }
         const flags =
           mode === 'standalone' ? [] : bundler === 'webpack' && mode === 'dev' ? ['--webpack'] : []
@@ -147,7 +153,7 @@ describe.skipIf(!isComplete)('a Next app with every client', () => {
             for (const span of spans) expect(span.attributes['correlation.id'], span.name).toBe(id)
             if (expected.ordersSpan !== undefined)
               expect(spans.map((span) => span.name)).toContain(expected.ordersSpan)
-            if (expected.log === undefined) continue
+            if (expected.log === undefined || (client === 'mysql2' && mode === 'standalone')) continue
             const log = (expected.log === 'postgres' ? postgres : mariadb)?.log() ?? ''
             for (const step of steps) {
               const lines = log.split('\n').filter((line) => line.includes(`AS ${mark}_${step} `))

@@ -3,7 +3,7 @@
  * bundles it. A channel cannot change a statement, so there is no comment; `instrumentMysql2` adds it.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { tracingChannel } from 'node:diagnostics_channel'
+import { type Channel, tracingChannel } from 'node:diagnostics_channel'
 import { type Context, context } from '@opentelemetry/api'
 import { processWide, type RequestContext, runInContext, tryGetContext } from '../../context/index.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
@@ -37,7 +37,13 @@ const CALL = Symbol('throughline.call')
 const CALLER = Symbol('throughline.caller')
 
 /** The bundle that wraps the client is seldom the one that listens. */
-const announcements = processWide('clients.mysql2', () => ({ areKnown: false }))
+const announcements = processWide('clients.mysql2', () => ({ areKnown: false, unsubscribe: () => {} }))
+
+/** Called when the client is hooked as it is loaded: all of it is shown by that, and announcing is not free. */
+export function stopListening(): void {
+  announcements.unsubscribe()
+  announcements.unsubscribe = () => {}
+}
 
 /** Runs a call whose span is open already: what the channels say of it makes no second one. */
 export function unannounced<T>(call: () => T): T {
@@ -55,7 +61,7 @@ export function traceMysql2(): void {
   // Who waits for a connection is called back by the request that gives one up.
   const waiting = new AsyncLocalStorage<Caller | undefined>()
   const pool = tracingChannel<unknown, PoolMessage>('mysql2:pool:connect')
-  pool.start.subscribe((message) => {
+  const wait = (message: unknown) => {
     const requestContext = announcements.areKnown ? undefined : tryGetContext()
     if (requestContext === undefined) return
     ;(message as PoolMessage)[CALLER] = {
@@ -63,18 +69,14 @@ export function traceMysql2(): void {
       context: context.active(),
       startedAt: performance.now(),
     }
-  })
-  pool.asyncStart.bindStore(
-    waiting as unknown as AsyncLocalStorage<PoolMessage>,
-    (message) => message[CALLER] as unknown as PoolMessage,
-  )
-  pool.asyncStart.subscribe((message) => {
+  }
+  const showFailure = (message: unknown) => {
     const { [CALLER]: caller, error } = message as PoolMessage
     if (caller === undefined || !error) return
     const { startedAt } = caller
     const target = targetOf(message as PoolMessage)
     inContextOf(caller, () => showConnectFailure({ kind: 'database', target, startedAt }, error))
-  })
+  }
 
   const open = (message: unknown, isFilledIn: boolean) => {
     if (announcements.areKnown) return
@@ -89,10 +91,22 @@ export function traceMysql2(): void {
     if (error !== undefined && error !== null) failCall(call, error)
     closeCall(call)
   }
-  for (const name of ['mysql2:query', 'mysql2:execute']) {
-    const channel = tracingChannel<unknown, StatementMessage>(name)
-    channel.start.subscribe((message) => open(message, name === 'mysql2:query'))
-    channel.asyncStart.subscribe(close)
+  const query = tracingChannel<unknown, StatementMessage>('mysql2:query')
+  const execute = tracingChannel<unknown, StatementMessage>('mysql2:execute')
+  const bound = waiting as unknown as AsyncLocalStorage<PoolMessage>
+  pool.asyncStart.bindStore(bound, (message) => message[CALLER] as unknown as PoolMessage)
+  const listeners: [Channel, (message: unknown) => void][] = [
+    [pool.start, wait],
+    [pool.asyncStart, showFailure],
+    [query.start, (message) => open(message, true)],
+    [query.asyncStart, close],
+    [execute.start, (message) => open(message, false)],
+    [execute.asyncStart, close],
+  ]
+  for (const [channel, listener] of listeners) channel.subscribe(listener)
+  announcements.unsubscribe = () => {
+    pool.asyncStart.unbindStore(bound)
+    for (const [channel, listener] of listeners) channel.unsubscribe(listener)
   }
 }
 
