@@ -29,6 +29,8 @@ export type ThroughlineErrorCode =
   | 'STORE_UNAVAILABLE'
   /** The table of a Postgres store has not been made. */
   | 'STORE_TABLE_MISSING'
+  /** A transaction was asked for inside another of the same client. */
+  | 'TRANSACTION_NESTED'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
 

@@ -29,6 +29,9 @@ export const ATTRIBUTE = {
   idempotencyOriginSpanId: 'idempotency.origin.span_id',
   idempotencyOriginCorrelationId: 'idempotency.origin.correlation_id',
 
+  transactionOutcome: 'transaction.outcome',
+  transactionAttempts: 'transaction.attempts',
+
   dbSystem: 'db.system.name',
   dbOperation: 'db.operation.name',
   dbQueryText: 'db.query.text',
@@ -49,6 +52,7 @@ export const ATTRIBUTE = {
 } as const
 
 export const EVENT = {
+  transactionRetry: 'transaction.retry',
   idempotencyHit: 'idempotency.hit',
   idempotencyRace: 'idempotency.race',
   idempotencySuspect: 'idempotency.suspect',

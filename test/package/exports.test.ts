@@ -26,6 +26,7 @@ const DESIGNED: Record<string, string> = {
   './idempotency/upstash': 'src/idempotency/stores/upstash.ts',
   './idempotency/postgres': 'src/idempotency/stores/postgres.ts',
   './idempotency/hybrid': 'src/idempotency/stores/hybrid.ts',
+  './transaction': 'src/postgres/transaction.ts',
   './clients/pg': 'src/clients/database/pg.ts',
   './clients/postgres': 'src/clients/database/postgres.ts',
   './clients/neon': 'src/clients/database/neon.ts',
@@ -183,6 +184,9 @@ describe('the names behind the paths', () => {
           "IdempotencyKey",
           "SubmitButton",
           "useIdempotentAction",
+        ],
+        "./transaction": [
+          "transaction",
         ],
       }
     `)

@@ -1,5 +1,5 @@
 /** The table of the Postgres stores: as SQL to read and apply by any tool, and as a function that applies it. */
-import { databaseOf, type PostgresDatabase } from './postgres-client.js'
+import { databaseOf, type PostgresDatabase } from '../../postgres/database.js'
 
 /** Where records are kept unless a store says otherwise. */
 export const DEFAULT_TABLE = 'throughline_idempotency'

@@ -1,9 +1,9 @@
 /** The statements of `postgres-sql.ts`, run on any client, with their answers read. */
 import { ThroughlineError } from '../../errors.js'
+import { hasSqlState, type RunStatement } from '../../postgres/database.js'
 import type { Claim, ClaimRequest, ClaimToken, IdempotencyRecord } from '../contract.js'
 import type { OnUnknown } from '../on-unknown.js'
 import { createToken, keyOfToken } from '../token.js'
-import { hasSqlState, type RunStatement } from './postgres-client.js'
 import { DEFAULT_TABLE, tableOf } from './postgres-migrations.js'
 import { type PostgresStatements, statementsOf } from './postgres-sql.js'
 

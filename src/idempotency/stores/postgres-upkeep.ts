@@ -1,6 +1,6 @@
 /** What a Postgres store does beside a claim, in the background: looks at the server once, and sweeps. */
 import { logger } from '../../logging/index.js'
-import type { Database } from './postgres-client.js'
+import type { Database } from '../../postgres/database.js'
 import { type Records, tableMissingError } from './postgres-records.js'
 
 /**

@@ -6,6 +6,15 @@
  * held open while the body runs, and the promise is a KV's.
  */
 import { ThroughlineError } from '../../errors.js'
+import { inTransaction } from '../../postgres/active-transaction.js'
+import {
+  type Database,
+  databaseOf,
+  hasSqlState,
+  type PostgresDatabase,
+  type RunStatement,
+  type TransactionOf,
+} from '../../postgres/database.js'
 import {
   type Claim,
   type ClaimRequest,
@@ -16,18 +25,10 @@ import {
   type TransactionalStore,
 } from '../contract.js'
 import { type GuaranteeOf, guaranteeOf, type OnUnknown, onUnknownOf } from '../on-unknown.js'
-import {
-  type Database,
-  databaseOf,
-  hasSqlState,
-  type PostgresDatabase,
-  type RunStatement,
-  type TransactionOf,
-} from './postgres-client.js'
 import { type Records, recordsOf } from './postgres-records.js'
 import { upkeepOf } from './postgres-upkeep.js'
 
-export type { PostgresDatabase, TransactionOf } from './postgres-client.js'
+export type { PostgresDatabase, TransactionOf } from '../../postgres/database.js'
 export { DEFAULT_TABLE, type Migration, migrate, migrationsOf } from './postgres-migrations.js'
 
 /** How a Postgres store is set up, in either mode. */
@@ -97,11 +98,12 @@ export function postgresStore(
   const besideClaim = upkeepOf(database, records, options.sweepEveryMs ?? 60_000)
   return options.mode === 'lease'
     ? leaseStore(database, records, besideClaim, onUnknownOf('postgresStore', options.onUnknown))
-    : transactionStore(database, records, besideClaim)
+    : transactionStore(database, db, records, besideClaim)
 }
 
 function transactionStore(
   database: Database<unknown>,
+  client: PostgresDatabase,
   records: Records,
   besideClaim: () => void,
 ): TransactionalStore<unknown> {
@@ -123,7 +125,8 @@ function transactionStore(
           throw error
         }
         if (!isOwned(claim)) return { isRun: false, claim }
-        const { value, result } = await body(claim, tx)
+        const active = { client, tx, owner: 'idempotent run' as const }
+        const { value, result } = await inTransaction(active, () => body(claim, tx))
         if (!(await records.settle(run, 'complete', claim.token, result))) throw outlivedError()
         return { isRun: true, value }
       }, request.leaseMs)

@@ -1,5 +1,5 @@
 /**
- * What the Postgres stores ask of a client: one statement on its own, and several in one transaction. Each
+ * What is asked of the app's Postgres client: one statement on its own, and several in one transaction. Each
  * client is known by the few methods that are called, so none is a dependency.
  */
 
@@ -8,7 +8,7 @@ import type { EventEmitter } from 'node:events'
 /** Runs one statement with texts for its parameters, and answers the first row's column `answer`. */
 export type RunStatement = (text: string, parameters: (string | null)[]) => Promise<string | undefined>
 
-/** Any client, as the stores use it. */
+/** Any client, as this package uses it. */
 export interface Database<Tx> {
   run: RunStatement
   /** Commits when `body` resolves, rolls back when it rejects. @param timeoutMs for clients that bound one */
@@ -58,7 +58,7 @@ export interface PgliteLike {
   transaction: Method
 }
 
-/** A client the stores can be built on. */
+/** A client that this package can be built on. */
 export type PostgresDatabase = PgPool | PostgresJs | DrizzlePg | PrismaPg | KyselyPg | PgliteLike
 
 /** What a client hands to the body of its transaction. */
@@ -84,9 +84,9 @@ type LastParameterOf<Begin> = Begin extends (options: any, body: infer Body) => 
 type ParameterOf<Body> = Body extends (tx: infer Tx, ...rest: any) => unknown ? Tx : never
 
 /**
- * The client, as the stores use it.
+ * The client, as this package uses it.
  *
- * @param caller for messages: `postgresStore`, `migrate`
+ * @param caller for messages: `postgresStore`, `transaction`
  * @throws {TypeError} for a client that is none of these.
  */
 export function databaseOf(caller: string, client: PostgresDatabase): Database<unknown> {
