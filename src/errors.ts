@@ -31,6 +31,12 @@ export type ThroughlineErrorCode =
   | 'STORE_TABLE_MISSING'
   /** A transaction was asked for inside another of the same client. */
   | 'TRANSACTION_NESTED'
+  /** A message names a topic that the outbox was not given. */
+  | 'OUTBOX_TOPIC_UNKNOWN'
+  /** The outbox of an embedded database was used before it was started. */
+  | 'OUTBOX_NOT_STARTED'
+  /** A payload that the topic's schema refuses. */
+  | 'OUTBOX_PAYLOAD_INVALID'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
 

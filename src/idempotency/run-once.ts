@@ -1,5 +1,6 @@
 /** Run once, replay after. One path: identify, claim, show, then run, replay or refuse. */
 import { diag } from '@opentelemetry/api'
+import { inActiveRun } from './active-run.js'
 import type { BodyEnd } from './body-end.js'
 import { decodeResult } from './codec.js'
 import {
@@ -53,10 +54,10 @@ export async function runOnce<Store extends AnyStore, T>(
   const waitMs = waitMsOf(options.inFlight)
   assertOutage(store, options.outage)
   const use = await prepareUse(options)
-  if (isTransactional(store)) {
-    return runOnceInTransaction(store, use, waitMs, options, body as Body<TransactionRun<unknown>, T>)
-  }
-  return runOnceBeside(store as IdempotencyStore, use, waitMs, options, body as Body<Run, T>)
+  const inRun = (run: unknown) => inActiveRun(use.identity, () => body(run as RunOf<Store>))
+  return isTransactional(store)
+    ? runOnceInTransaction(store, use, waitMs, options, inRun)
+    : runOnceBeside(store as IdempotencyStore, use, waitMs, options, inRun)
 }
 
 async function runOnceBeside<T>(

@@ -8,9 +8,14 @@ import type { EventEmitter } from 'node:events'
 /** Runs one statement with texts for its parameters, and answers the first row's column `answer`. */
 export type RunStatement = (text: string, parameters: (string | null)[]) => Promise<string | undefined>
 
+/** A row as the driver gives it. */
+export type Row = Record<string, unknown>
+
 /** Any client, as this package uses it. */
 export interface Database<Tx> {
   run: RunStatement
+  /** Runs statements on a transaction, or on the client itself: the rows of the last one that has any. */
+  rows(on: Tx | 'client', text: string, values?: readonly unknown[]): Promise<Row[]>
   /** Commits when `body` resolves, rolls back when it rejects. @param timeoutMs for clients that bound one */
   transaction<T>(body: (tx: Tx, run: RunStatement) => Promise<T>, timeoutMs?: number): Promise<T>
 }
@@ -125,10 +130,10 @@ interface PgClient {
 }
 
 function ofPgPool(pool: { connect(): Promise<PgClient>; query: PgClient['query'] }): Database<PgClient> {
-  const on = (queryable: Pick<PgClient, 'query'>) => runOf((text, values) => queryable.query(text, values))
-  return {
-    run: on(pool),
-    async transaction(body) {
+  return databaseFrom<PgClient>(
+    pool as unknown as PgClient,
+    (queryable, text, values) => queryable.query(text, values),
+    async (body) => {
       const client = await pool.connect()
       // A connection that is cut between two statements says so by an event, which would end the process.
       const ignore = () => {}
@@ -136,7 +141,7 @@ function ofPgPool(pool: { connect(): Promise<PgClient>; query: PgClient['query']
       let broken: unknown
       try {
         await client.query('BEGIN')
-        const value = await body(client, on(client))
+        const value = await body(client)
         // A statement that failed behind the body's back makes the server roll back, and say so by the tag alone.
         const { command } = await client.query('COMMIT')
         if (command !== 'COMMIT')
@@ -152,7 +157,7 @@ function ofPgPool(pool: { connect(): Promise<PgClient>; query: PgClient['query']
         client.release(broken)
       }
     },
-  }
+  )
 }
 
 interface PostgresJsClient {
@@ -161,8 +166,11 @@ interface PostgresJsClient {
 }
 
 function ofPostgresJs(sql: PostgresJsClient): Database<PostgresJsClient> {
-  const on = (queryable: PostgresJsClient) => runOf((text, values) => queryable.unsafe(text, values))
-  return { run: on(sql), transaction: (body) => sql.begin((tx) => body(tx, on(tx))) }
+  return databaseFrom(
+    sql,
+    (queryable, text, values) => queryable.unsafe(text, values),
+    (body) => sql.begin(body),
+  )
 }
 
 interface DrizzleClient {
@@ -173,20 +181,22 @@ interface DrizzleClient {
 }
 
 function ofDrizzle(db: DrizzleClient): Database<DrizzleClient> {
-  // Drizzle asks its `sql` for SQL, and that for a text with parameters: these are both.
-  const on = (queryable: DrizzleClient) =>
-    runOf((sql, params) => {
+  keepAliveOnCut(db.$client)
+  return databaseFrom<DrizzleClient>(
+    db,
+    (queryable, text, params) => {
+      // Drizzle asks its `sql` for SQL, and that for a text with parameters: this is both.
       const query = {
         getSQL: () => query,
-        toQuery: () => ({ sql, params, typings: params.map(() => 'none') }),
+        toQuery: () => ({ sql: text, params, typings: params.map(() => 'none') }),
       }
       // Its own error quotes the parameters, and with them the result that was to be stored.
       return Promise.resolve(queryable.execute(query)).catch((error: unknown) => {
         throw error instanceof Error && error.cause !== undefined ? error.cause : error
       })
-    })
-  keepAliveOnCut(db.$client)
-  return { run: on(db), transaction: (body) => db.transaction((tx) => body(tx, on(tx))) }
+    },
+    (body) => db.transaction(body),
+  )
 }
 
 /** Pools and connections that are listened to. */
@@ -209,13 +219,12 @@ interface PrismaClient {
 }
 
 function ofPrisma(db: PrismaClient): Database<PrismaClient> {
-  const on = (queryable: PrismaClient) => runOf((text, values) => queryable.$queryRawUnsafe(text, ...values))
-  return {
-    run: on(db),
+  return databaseFrom(
+    db,
+    (queryable, text, values) => queryable.$queryRawUnsafe(text, ...values),
     // Prisma ends a transaction after 5 s unless told otherwise.
-    transaction: (body, timeoutMs) =>
-      db.$transaction((tx) => body(tx, on(tx)), timeoutMs === undefined ? {} : { timeout: timeoutMs }),
-  }
+    (body, timeoutMs) => db.$transaction(body, timeoutMs === undefined ? {} : { timeout: timeoutMs }),
+  )
 }
 
 interface KyselyClient {
@@ -224,35 +233,58 @@ interface KyselyClient {
 }
 
 function ofKysely(db: KyselyClient): Database<KyselyClient> {
-  const on = (queryable: KyselyClient) =>
-    runOf((sql, parameters) =>
+  return databaseFrom(
+    db,
+    (queryable, sql, parameters) =>
       queryable.executeQuery({
         sql,
         parameters,
         query: { kind: 'RawNode', sqlFragments: [sql], parameters: [] },
         queryId: { queryId: 'throughline' },
       }),
-    )
-  return { run: on(db), transaction: (body) => db.transaction().execute((tx) => body(tx, on(tx))) }
+    (body) => db.transaction().execute(body),
+  )
 }
 
 interface PgliteClient {
+  exec(text: string): Promise<unknown>
   query(text: string, parameters: unknown[]): Promise<{ rows: unknown[] }>
   transaction<T>(body: (tx: PgliteClient) => Promise<T>): Promise<T>
 }
 
 function ofPglite(db: PgliteClient): Database<PgliteClient> {
-  const on = (queryable: PgliteClient) => runOf((text, values) => queryable.query(text, values))
-  return { run: on(db), transaction: (body) => db.transaction((tx) => body(tx, on(tx))) }
+  return databaseFrom(
+    db,
+    // Only `exec` takes several statements, and only `query` takes values.
+    (queryable, text, values) => (values.length > 0 ? queryable.query(text, values) : queryable.exec(text)),
+    (body) => db.transaction(body),
+  )
 }
 
-/** Drivers answer with a list of rows, or with an object that has one. */
-function runOf(send: (text: string, values: unknown[]) => PromiseLike<unknown>): RunStatement {
-  return async (text, parameters) => {
-    const reply = await send(text, parameters)
-    const rows: unknown = Array.isArray(reply) ? reply : (reply as { rows?: unknown })?.rows
-    const first: unknown = Array.isArray(rows) ? rows[0] : undefined
-    const answer = (first as { answer?: unknown } | undefined)?.answer
-    return answer === undefined || answer === null ? undefined : String(answer)
+/** The few functions of a client, as a database. */
+function databaseFrom<Queryable>(
+  client: Queryable,
+  send: (queryable: Queryable, text: string, values: unknown[]) => PromiseLike<unknown>,
+  begin: <T>(body: (tx: Queryable) => Promise<T>, timeoutMs?: number) => Promise<T>,
+): Database<Queryable> {
+  const rows = async (queryable: Queryable, text: string, values: readonly unknown[]) =>
+    rowsOf(await send(queryable, text, [...values]))
+  const runOn =
+    (queryable: Queryable): RunStatement =>
+    async (text, parameters) => {
+      const [first] = await rows(queryable, text, parameters)
+      return first?.answer === undefined || first.answer === null ? undefined : String(first.answer)
+    }
+  return {
+    run: runOn(client),
+    rows: (on, text, values = []) => rows(on === 'client' ? client : (on as Queryable), text, values),
+    transaction: (body, timeoutMs) => begin((tx) => body(tx, runOn(tx)), timeoutMs),
   }
+}
+
+/** Drivers answer with a list of rows, or with an object that has one; for several statements, with a list of those. */
+function rowsOf(reply: unknown): Row[] {
+  if (!Array.isArray(reply)) return ((reply as { rows?: Row[] } | undefined)?.rows ?? []) as Row[]
+  const isOfResults = reply.length > 0 && reply.every((entry) => Array.isArray(entry?.rows))
+  return isOfResults ? reply.flatMap(({ rows }) => rows) : reply
 }

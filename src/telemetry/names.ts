@@ -32,6 +32,9 @@ export const ATTRIBUTE = {
   transactionOutcome: 'transaction.outcome',
   transactionAttempts: 'transaction.attempts',
 
+  outboxTopic: 'outbox.topic',
+  outboxAttempt: 'outbox.attempt',
+
   dbSystem: 'db.system.name',
   dbOperation: 'db.operation.name',
   dbQueryText: 'db.query.text',
@@ -53,6 +56,8 @@ export const ATTRIBUTE = {
 
 export const EVENT = {
   transactionRetry: 'transaction.retry',
+  outboxSent: 'outbox.sent',
+  outboxPreviousAttempt: 'outbox.previous_attempt',
   idempotencyHit: 'idempotency.hit',
   idempotencyRace: 'idempotency.race',
   idempotencySuspect: 'idempotency.suspect',

@@ -6,6 +6,7 @@ import {
   type Context,
   isSpanContextValid,
   type Span,
+  type SpanContext,
   type TextMapGetter,
   type TextMapPropagator,
   type TextMapSetter,
@@ -58,4 +59,14 @@ export function traceparentOf(span: Span | undefined = trace.getActiveSpan()): s
   if (spanContext === undefined || !isSpanContextValid(spanContext)) return undefined
   const flags = spanContext.traceFlags.toString(16).padStart(2, '0')
   return `00-${spanContext.traceId}-${spanContext.spanId}-${flags}`
+}
+
+/** The span that a `traceparent` names, or undefined for anything else: it may have been written by other code. */
+export function spanContextOf(traceparent: unknown): SpanContext | undefined {
+  if (typeof traceparent !== 'string') return undefined
+  const match = /^00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})$/.exec(traceparent)
+  if (match === null) return undefined
+  const [, traceId = '', spanId = '', flags = ''] = match
+  const spanContext = { traceId, spanId, traceFlags: Number.parseInt(flags, 16), isRemote: true }
+  return isSpanContextValid(spanContext) ? spanContext : undefined
 }

@@ -180,6 +180,11 @@ describe('the names behind the paths', () => {
           "withCorrelation",
           "withThroughline",
         ],
+        "./outbox": [
+          "createOutbox",
+          "deadLetterOf",
+          "defineTopics",
+        ],
         "./react": [
           "IdempotencyKey",
           "SubmitButton",

@@ -1,0 +1,11 @@
+export type { Attempt, Handler } from './attempt.js'
+export {
+  createOutbox,
+  deadLetterOf,
+  type Outbox,
+  type OutboxOptions,
+  type OutboxWorker,
+  type SendMessageOptions,
+  type WorkTopicsOptions,
+} from './outbox.js'
+export { defineTopics, type InputOf, type OutputOf, type PayloadSchema, type Topics } from './topics.js'

@@ -1,0 +1,69 @@
+/** A message as it lies in the queue: the payload, and where it came from. */
+import { createHash } from 'node:crypto'
+import { isCorrelationId, tryGetContext } from '../context/index.js'
+import { activeRun } from '../idempotency/active-run.js'
+import { traceparentOf } from '../telemetry/sdk-pieces.js'
+
+/** Written by `send`, read by a worker of any version. */
+export interface Envelope {
+  v: 1
+  payload: unknown
+  /** What sent it. Checked when it is read: the table may have been written by other code. */
+  from: {
+    correlationId?: string | undefined
+    traceparent?: string | undefined
+    action?: string | undefined
+  }
+}
+
+/** Puts a payload in its envelope, in the request that is active. */
+export function envelopeOf(payload: unknown): Envelope {
+  const requestContext = tryGetContext()
+  return {
+    v: 1,
+    payload,
+    from: {
+      correlationId: requestContext?.correlationId,
+      traceparent: traceparentOf(),
+      action: requestContext?.action?.name,
+    },
+  }
+}
+
+/** Reads what lies in the queue; what another program put there is a payload that came from nowhere. */
+export function openEnvelope(data: unknown): Envelope {
+  const { v, payload, from } = (data ?? {}) as Partial<Envelope>
+  if (v !== 1 || typeof from !== 'object' || from === null) return { v: 1, payload: data, from: {} }
+  const { correlationId, traceparent, action } = from
+  return {
+    v: 1,
+    payload,
+    from: {
+      correlationId: isCorrelationId(correlationId) ? correlationId : undefined,
+      traceparent: typeof traceparent === 'string' ? traceparent : undefined,
+      action: typeof action === 'string' && /^[\w.$-]{1,128}$/.test(action) ? action : undefined,
+    },
+  }
+}
+
+/**
+ * The ID of a message: the same for one that is sent again, so that the queue takes it once. From the key that was
+ * given, else from the guarded run and the message's place in it; undefined where neither is, and each send is new.
+ */
+export function messageIdOf(topic: string, key: string | undefined): string | undefined {
+  if (key !== undefined) return uuidOf('key', topic, key)
+  const run = activeRun()
+  if (run === undefined) return undefined
+  const place = run.sent.get(topic) ?? 0
+  run.sent.set(topic, place + 1)
+  return uuidOf('run', topic, run.identity.key, String(place))
+}
+
+/** A UUID of version 8 (https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-8): SHA-256 of the parts. */
+function uuidOf(...parts: string[]): string {
+  const content = parts.map((part) => `${Buffer.byteLength(part)}:${part}`).join('')
+  const bytes = createHash('sha256').update(content).digest().subarray(0, 16)
+  bytes.writeUInt8((bytes.readUInt8(6) & 0x0f) | 0x80, 6)
+  bytes.writeUInt8((bytes.readUInt8(8) & 0x3f) | 0x80, 8)
+  return bytes.toString('hex').replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+}

@@ -1,0 +1,204 @@
+/**
+ * The outbox: calls to the outside world that leave by a queue which commits with the mutation. The queue is pg-boss
+ * 12 (https://pgboss.io), in the same Postgres; here it is bound to the request.
+ *
+ *   action ──► transaction ──► send ─┐           ┌─► handler, once per message ──► done
+ *                  │                 ▼           │        │ throws
+ *                  └── commit ──► the queue ─────┘        └─► tried again, then the dead letter queue
+ */
+import type { ConstructorOptions, PgBoss } from 'pg-boss'
+import { ThroughlineError } from '../errors.js'
+import { postgresStore } from '../idempotency/stores/postgres.js'
+import { databaseOf, type PostgresDatabase, type TransactionOf } from '../postgres/database.js'
+import { attemptMessage, type Handler, type QueuedJob } from './attempt.js'
+import { envelopeOf, messageIdOf } from './message.js'
+import { type InputOf, type OutputOf, schemaOf, type Topics, validPayload } from './topics.js'
+
+/** How an outbox is set up. */
+export interface OutboxOptions<Db extends PostgresDatabase, Given extends Topics> {
+  /** The client whose transactions messages are sent in. */
+  db: Db
+  topics: Given
+  /** The schema that pg-boss keeps its tables in. Default `pgboss`. */
+  schema?: string
+  /** Options of pg-boss that are not ours to choose. */
+  pgBoss?: Omit<ConstructorOptions, 'db' | 'schema' | 'connectionString'>
+}
+
+/** How one message is sent. */
+export interface SendMessageOptions {
+  /** The same key is sent once. Default: from the guarded run that sends it, else none. */
+  key?: string
+  /** Not before that time, or so many seconds from now. */
+  startAfter?: Date | number
+}
+
+/** How a topic is worked off. */
+export interface WorkTopicsOptions {
+  /** Handlers that run at once, for each topic. Default 1. */
+  concurrency?: number
+  /** How often a message is tried again before it goes to the dead letter queue. Default 5. */
+  retryLimit?: number
+  /** How long an attempt may last, in seconds. Default 60. */
+  expireInSeconds?: number
+  /** How often the queue is asked, in seconds. At least and by default 0.5. */
+  pollingIntervalSeconds?: number
+}
+
+type HandlersOf<Given extends Topics, Tx> = { [Topic in keyof Given]?: Handler<OutputOf<Given[Topic]>, Tx> }
+
+/** A running worker. */
+export interface OutboxWorker {
+  /** Takes no more, and waits for what runs. @param timeoutMs default 30,000 */
+  stop(timeoutMs?: number): Promise<void>
+}
+
+export interface Outbox<Db extends PostgresDatabase, Given extends Topics> {
+  /**
+   * Sends a message in the caller's transaction: it is there when that commits, and never was when it rolls back.
+   *
+   * @returns the message's ID, or undefined when the same key has been sent before.
+   * @throws {ThroughlineError} `OUTBOX_TOPIC_UNKNOWN`, `OUTBOX_PAYLOAD_INVALID`: nothing was sent.
+   */
+  send<Topic extends keyof Given & string>(
+    tx: TransactionOf<Db>,
+    topic: Topic,
+    payload: InputOf<Given[Topic]>,
+    options?: SendMessageOptions,
+  ): Promise<string | undefined>
+  /** Works topics off until it is stopped. */
+  work(handlers: HandlersOf<Given, TransactionOf<Db>>, options?: WorkTopicsOptions): Promise<OutboxWorker>
+  /** Makes pg-boss' tables and the queues, where they are missing. `send` and `work` do it, too. */
+  start(): Promise<void>
+  /** Closes what `start` opened; the client stays the app's. */
+  stop(): Promise<void>
+}
+
+/** Where a message goes that failed for good. */
+export function deadLetterOf(topic: string): string {
+  return `${topic}.dead`
+}
+
+/**
+ * @throws {TypeError} for a client that is none of Postgres.
+ * @example
+ * export const outbox = createOutbox({ db: pool, topics: defineTopics({ 'email.receipt': receiptSchema }) })
+ * await transaction(pool, async (tx) => {
+ *   await insertOrder(tx, form)
+ *   await outbox.send(tx, 'email.receipt', { orderId })
+ * })
+ */
+export function createOutbox<Db extends PostgresDatabase, const Given extends Topics>(
+  options: OutboxOptions<Db, Given>,
+): Outbox<Db, Given> {
+  const { db, topics, schema = 'pgboss' } = options
+  const database = databaseOf('createOutbox', db)
+  const executor = (on: unknown) => ({
+    executeSql: async (text: string, values: unknown[] = []) => ({
+      rows: await database.rows(on, text, values),
+    }),
+  })
+  let starting: Promise<PgBoss> | undefined
+
+  const started = () => {
+    starting ??= start().catch((error: unknown) => {
+      starting = undefined
+      throw error
+    })
+    return starting
+  }
+
+  async function start(): Promise<PgBoss> {
+    const { PgBoss, fromPglite } = await importPgBoss()
+    const isEmbedded = isPglite(db)
+    const boss = new PgBoss({
+      ...options.pgBoss,
+      ...(isEmbedded ? { backend: 'pglite' as const } : {}),
+      schema,
+      db: isEmbedded ? fromPglite(db as never) : executor('client'),
+    })
+    // Reported by the calls that fail; without a listener it would end the process.
+    boss.on('error', () => {})
+    await boss.start()
+    for (const topic of Object.keys(topics)) {
+      await boss.createQueue(deadLetterOf(topic))
+      await boss.createQueue(topic, { deadLetter: deadLetterOf(topic), retryLimit: 5, retryBackoff: true })
+    }
+    return boss
+  }
+
+  return {
+    async start() {
+      await started()
+    },
+    async stop() {
+      const boss = await starting?.catch(() => undefined)
+      starting = undefined
+      await boss?.stop({ graceful: true, close: false })
+    },
+    async send(tx, topic, payload, { key, startAfter } = {}) {
+      const valid = await validPayload(schemaOf(topics, topic), topic, payload)
+      if (starting === undefined && isPglite(db)) throw notStartedError()
+      const boss = await started()
+      const id = messageIdOf(topic, key)
+      const sent = await boss.send(topic, envelopeOf(valid), {
+        db: executor(tx),
+        ...(id === undefined ? {} : { id }),
+        ...(startAfter === undefined ? {} : { startAfter }),
+      })
+      return sent ?? undefined
+    },
+    async work(handlers, workOptions = {}) {
+      const boss = await started()
+      const store = postgresStore(db)
+      const {
+        concurrency = 1,
+        retryLimit = 5,
+        expireInSeconds = 60,
+        pollingIntervalSeconds = 0.5,
+      } = workOptions
+      const topicsWorked = Object.keys(handlers)
+      for (const topic of topicsWorked) {
+        const payloadSchema = schemaOf(topics, topic)
+        const handler = handlers[topic] as Handler<unknown, TransactionOf<Db>>
+        await boss.updateQueue(topic, { retryLimit, retryBackoff: true, expireInSeconds })
+        await boss.work(
+          topic,
+          { batchSize: 1, includeMetadata: true, localConcurrency: concurrency, pollingIntervalSeconds },
+          async (jobs) => {
+            for (const job of jobs) await attemptMessage(job as QueuedJob, payloadSchema, store, handler)
+          },
+        )
+      }
+      return {
+        async stop() {
+          for (const topic of topicsWorked) await boss.offWork(topic, { wait: true })
+        },
+      }
+    },
+  }
+}
+
+function isPglite(db: unknown): boolean {
+  return typeof (db as { execProtocol?: unknown }).execProtocol === 'function'
+}
+
+// Its one connection is the transaction's, for which the queue's tables would wait for ever.
+function notStartedError(): ThroughlineError {
+  return new ThroughlineError('OUTBOX_NOT_STARTED', 'A message was sent before the outbox was started.', {
+    why: 'PGlite has one connection, and the transaction that sends has it.',
+    fix: 'Call await outbox.start() before the transaction, as in instrumentation.ts.',
+  })
+}
+
+async function importPgBoss(): Promise<typeof import('pg-boss')> {
+  try {
+    return await import('pg-boss')
+  } catch (cause) {
+    throw new ThroughlineError('PACKAGE_MISSING', 'The outbox needs pg-boss, which is not installed.', {
+      why: 'It is an optional peer of throughline, and needs Node 22.12 or later.',
+      fix: 'Install it: npm install pg-boss@12',
+      cause,
+    })
+  }
+}

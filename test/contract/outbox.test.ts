@@ -1,0 +1,167 @@
+import { randomUUID } from 'node:crypto'
+import { PGlite } from '@electric-sql/pglite'
+import pg from 'pg'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { getCorrelationId } from '../../src/context/index.ts'
+import { runOnce } from '../../src/idempotency/index.ts'
+import { migrate, postgresStore } from '../../src/idempotency/stores/postgres.ts'
+import { createOutbox, defineTopics, type PayloadSchema } from '../../src/outbox/index.ts'
+import { transaction } from '../../src/postgres/transaction.ts'
+import { eventually } from '../support/eventually.ts'
+import { startPostgres } from '../support/postgres.ts'
+import { recordSpans } from '../support/traced-requests.ts'
+
+const server = await startPostgres()
+const recorder = recordSpans()
+const pool = new pg.Pool({ connectionString: server?.url, max: 10 })
+const pglite = new PGlite()
+afterAll(async () => {
+  await Promise.all([pool.end(), pglite.close()])
+  await server?.stop()
+})
+
+/** A schema as a library makes it: an object with one text. */
+const charge: PayloadSchema<{ orderId: string }> = {
+  '~standard': {
+    version: 1,
+    vendor: 'test',
+    validate(value) {
+      const { orderId } = (value ?? {}) as { orderId?: unknown }
+      return typeof orderId === 'string'
+        ? { value: { orderId } }
+        : { issues: [{ message: 'must be a text', path: ['orderId'] }] }
+    },
+  },
+}
+const topics = defineTopics({ 'payment.charge': charge })
+
+describe.each([
+  ['pg', pool, server !== undefined],
+  ['PGlite', pglite, true],
+] as const)('an outbox on %s', (name, db, isThere) => {
+  describe.skipIf(!isThere)('', () => {
+    const outbox = createOutbox({ db: db as pg.Pool, topics })
+    const query = async (text: string, values: unknown[] = []) =>
+      (await (db as pg.Pool).query(text, values)).rows as Record<string, unknown>[]
+
+    beforeAll(async () => {
+      await migrate(db)
+      await query('CREATE TABLE effects (order_id text)')
+      await outbox.start()
+    })
+    afterAll(() => outbox.stop())
+
+    const queued = async (orderId: string) => {
+      const rows = await query("SELECT id FROM pgboss.job WHERE data->'payload'->>'orderId' = $1", [orderId])
+      return rows.length
+    }
+
+    it('keeps a message with the transaction that sends it, and loses it with one that rolls back', async () => {
+      const [kept, lost] = [randomUUID(), randomUUID()]
+      await transaction(db as pg.Pool, (tx) => outbox.send(tx, 'payment.charge', { orderId: kept }))
+      const rolledBack = transaction(db as pg.Pool, async (tx) => {
+        await outbox.send(tx, 'payment.charge', { orderId: lost })
+        throw new Error('no order')
+      })
+      await expect(rolledBack).rejects.toThrow('no order')
+      expect([await queued(kept), await queued(lost)]).toEqual([1, 0])
+    })
+
+    it('refuses a payload that its schema refuses, with the path of the field, and an unknown topic', async () => {
+      const send = (topic: string, payload: unknown) =>
+        transaction(db as pg.Pool, (tx) => outbox.send(tx, topic as 'payment.charge', payload as never))
+      await expect(send('payment.charge', { orderId: 7 })).rejects.toMatchObject({
+        code: 'OUTBOX_PAYLOAD_INVALID',
+        message: expect.stringContaining('orderId: must be a text'),
+      })
+      await expect(send('payment.refund', {})).rejects.toMatchObject({
+        code: 'OUTBOX_TOPIC_UNKNOWN',
+        message: expect.stringContaining('payment.charge'),
+      })
+    })
+
+    it('sends what a guarded run sends once, however often that is run', async () => {
+      const orderId = randomUUID()
+      const store = postgresStore(db)
+      const use = { name: 'createOrder', scope: 'user-1', key: randomUUID(), payload: {} }
+      const create = (fails: boolean) =>
+        runOnce(store, use, async ({ tx }) => {
+          const id = await outbox.send(tx as pg.PoolClient, 'payment.charge', { orderId })
+          if (fails) throw new Error('after the send')
+          return id
+        })
+      await expect(create(true)).rejects.toThrow('after the send')
+      const id = await create(false)
+      expect(await create(false)).toBe(id)
+      expect(await queued(orderId)).toBe(1)
+      expect(id).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/)
+    })
+
+    it('takes a key of the caller once', async () => {
+      const orderId = randomUUID()
+      const send = () =>
+        transaction(db as pg.Pool, (tx) =>
+          outbox.send(tx, 'payment.charge', { orderId }, { key: `charge ${orderId}` }),
+        )
+      const first = await send()
+      expect(first).toBeDefined()
+      expect(await send()).toBeUndefined()
+      expect(await queued(orderId)).toBe(1)
+    })
+
+    it('handles a message under the ID of the request that sent it, in a trace linked to it, after a failure too', async () => {
+      const orderId = randomUUID()
+      const attempts: { id: string | undefined; attempt: number }[] = []
+      await recorder.spansOf(`sender-${name}`, async () => {
+        await transaction(db as pg.Pool, (tx) => outbox.send(tx, 'payment.charge', { orderId }))
+      })
+      const sender = recorder.requestSpan()
+      recorder.taken()
+      const worker = await outbox.work({
+        'payment.charge': async (payload, { attempt, tx }) => {
+          if (payload.orderId !== orderId) return
+          attempts.push({ id: getCorrelationId(), attempt })
+          await (tx as pg.PoolClient).query('INSERT INTO effects VALUES ($1)', [orderId])
+          if (attempt === 1) throw new Error('the bank is closed')
+        },
+      })
+      await eventually(() => expect(attempts).toHaveLength(2), 20_000)
+      await worker.stop()
+      expect(attempts).toEqual([
+        { id: `sender-${name}`, attempt: 1 },
+        { id: `sender-${name}`, attempt: 2 },
+      ])
+      // The first attempt wrote, and was rolled back.
+      expect(await query('SELECT order_id FROM effects WHERE order_id = $1', [orderId])).toHaveLength(1)
+      const processed = recorder
+        .taken()
+        .filter((span) => span.attributes['outbox.topic'] === 'payment.charge')
+        .filter((span) => span.attributes['correlation.id'] === `sender-${name}`)
+      expect(processed.map((span) => span.attributes['outbox.attempt'])).toEqual([1, 2])
+      const [first, second] = processed
+      const traceIds = new Set([sender, first, second].map((span) => span?.spanContext().traceId))
+      expect(traceIds.size).toBe(3)
+      expect(first?.links.map(({ context }) => context.traceId)).toEqual([sender.spanContext().traceId])
+      expect(second?.links.map(({ context }) => context.traceId)).toEqual([
+        sender.spanContext().traceId,
+        first?.spanContext().traceId,
+      ])
+    })
+  })
+})
+
+describe('defineTopics', () => {
+  it('refuses a name that is no queue, and a schema that is none', () => {
+    expect(() => defineTopics({ 'a/b': charge })).toThrow(TypeError)
+    expect(() => defineTopics({ a: {} as never })).toThrow(/Standard Schema/)
+  })
+
+  it('says which package is the queue, and is no topic of its own prototype', async () => {
+    const outbox = createOutbox({ db: pglite, topics })
+    const failed = outbox.send({} as never, 'toString' as never, {} as never)
+    await expect(failed).rejects.toMatchObject({ code: 'OUTBOX_TOPIC_UNKNOWN' })
+    await expect(outbox.send({} as never, 'payment.charge', { orderId: 'a' })).rejects.toMatchObject({
+      code: 'OUTBOX_NOT_STARTED',
+    })
+  })
+})
