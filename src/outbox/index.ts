@@ -1,6 +1,7 @@
 export type { Attempt, Handler } from './attempt.js'
 export {
   createOutbox,
+  type DrainOptions,
   deadLetterOf,
   type Outbox,
   type OutboxOptions,

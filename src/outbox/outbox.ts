@@ -6,10 +6,12 @@
  *                  │                 ▼           │        │ throws
  *                  └── commit ──► the queue ─────┘        └─► tried again, then the dead letter queue
  */
+import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import type { ConstructorOptions, PgBoss } from 'pg-boss'
 import { ThroughlineError } from '../errors.js'
 import { postgresStore } from '../idempotency/stores/postgres.js'
 import { databaseOf, type PostgresDatabase, type TransactionOf } from '../postgres/database.js'
+import { SCOPE } from '../telemetry/names.js'
 import { attemptMessage, type Handler, type QueuedJob } from './attempt.js'
 import { envelopeOf, messageIdOf } from './message.js'
 import { type InputOf, type OutputOf, schemaOf, type Topics, validPayload } from './topics.js'
@@ -21,6 +23,10 @@ export interface OutboxOptions<Db extends PostgresDatabase, Given extends Topics
   topics: Given
   /** The schema that pg-boss keeps its tables in. Default `pgboss`. */
   schema?: string
+  /** How often a message is tried again before it goes to the dead letter queue. Default 5. */
+  retryLimit?: number
+  /** How long an attempt may last, in seconds: then it is tried again. Default 60. */
+  expireInSeconds?: number
   /** Options of pg-boss that are not ours to choose. */
   pgBoss?: Omit<ConstructorOptions, 'db' | 'schema' | 'connectionString'>
 }
@@ -37,20 +43,22 @@ export interface SendMessageOptions {
 export interface WorkTopicsOptions {
   /** Handlers that run at once, for each topic. Default 1. */
   concurrency?: number
-  /** How often a message is tried again before it goes to the dead letter queue. Default 5. */
-  retryLimit?: number
-  /** How long an attempt may last, in seconds. Default 60. */
-  expireInSeconds?: number
   /** How often the queue is asked, in seconds. At least and by default 0.5. */
   pollingIntervalSeconds?: number
+}
+
+/** How what is there is worked off. */
+export interface DrainOptions {
+  /** No message is begun after so many milliseconds; the signal of one that runs is aborted then. Default 10,000. */
+  deadlineMs?: number
 }
 
 type HandlersOf<Given extends Topics, Tx> = { [Topic in keyof Given]?: Handler<OutputOf<Given[Topic]>, Tx> }
 
 /** A running worker. */
 export interface OutboxWorker {
-  /** Takes no more, and waits for what runs. @param timeoutMs default 30,000 */
-  stop(timeoutMs?: number): Promise<void>
+  /** Takes no more, and waits for what runs. */
+  stop(): Promise<void>
 }
 
 export interface Outbox<Db extends PostgresDatabase, Given extends Topics> {
@@ -68,6 +76,15 @@ export interface Outbox<Db extends PostgresDatabase, Given extends Topics> {
   ): Promise<string | undefined>
   /** Works topics off until it is stopped. */
   work(handlers: HandlersOf<Given, TransactionOf<Db>>, options?: WorkTopicsOptions): Promise<OutboxWorker>
+  /**
+   * Works off what is there, and returns: for a cron route of a serverless platform, which has no worker.
+   *
+   * @returns how many messages were handled and how many failed, and whether any may be left.
+   */
+  drain(
+    handlers: HandlersOf<Given, TransactionOf<Db>>,
+    options?: DrainOptions,
+  ): Promise<{ handled: number; failed: number; isEmpty: boolean }>
   /** Makes pg-boss' tables and the queues, where they are missing. `send` and `work` do it, too. */
   start(): Promise<void>
   /** Closes what `start` opened; the client stays the app's. */
@@ -91,7 +108,7 @@ export function deadLetterOf(topic: string): string {
 export function createOutbox<Db extends PostgresDatabase, const Given extends Topics>(
   options: OutboxOptions<Db, Given>,
 ): Outbox<Db, Given> {
-  const { db, topics, schema = 'pgboss' } = options
+  const { db, topics, schema = 'pgboss', retryLimit = 5, expireInSeconds = 60 } = options
   const database = databaseOf('createOutbox', db)
   const executor = (on: unknown) => ({
     executeSql: async (text: string, values: unknown[] = []) => ({
@@ -122,7 +139,10 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     await boss.start()
     for (const topic of Object.keys(topics)) {
       await boss.createQueue(deadLetterOf(topic))
-      await boss.createQueue(topic, { deadLetter: deadLetterOf(topic), retryLimit: 5, retryBackoff: true })
+      // A message takes these from its queue as it is sent; one that was made before may have had others.
+      const queue = { deadLetter: deadLetterOf(topic), retryLimit, retryBackoff: true, expireInSeconds }
+      await boss.createQueue(topic, queue)
+      await boss.updateQueue(topic, queue)
     }
     return boss
   }
@@ -151,17 +171,11 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     async work(handlers, workOptions = {}) {
       const boss = await started()
       const store = postgresStore(db)
-      const {
-        concurrency = 1,
-        retryLimit = 5,
-        expireInSeconds = 60,
-        pollingIntervalSeconds = 0.5,
-      } = workOptions
+      const { concurrency = 1, pollingIntervalSeconds = 0.5 } = workOptions
       const topicsWorked = Object.keys(handlers)
       for (const topic of topicsWorked) {
         const payloadSchema = schemaOf(topics, topic)
         const handler = handlers[topic] as Handler<unknown, TransactionOf<Db>>
-        await boss.updateQueue(topic, { retryLimit, retryBackoff: true, expireInSeconds })
         await boss.work(
           topic,
           { batchSize: 1, includeMetadata: true, localConcurrency: concurrency, pollingIntervalSeconds },
@@ -176,7 +190,47 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
         },
       }
     },
+    async drain(handlers, { deadlineMs = 10_000 } = {}) {
+      const boss = await started()
+      const store = postgresStore(db)
+      const deadline = AbortSignal.timeout(deadlineMs)
+      const endMs = performance.now() + deadlineMs
+      const counts = { handled: 0, failed: 0, isEmpty: true }
+      for (const topic of Object.keys(handlers)) {
+        const payloadSchema = schemaOf(topics, topic)
+        const handler = handlers[topic] as Handler<unknown, TransactionOf<Db>>
+        for (;;) {
+          if (performance.now() >= endMs) return { ...counts, isEmpty: false }
+          const [job] = await boss.fetch(topic, { includeMetadata: true })
+          if (job === undefined) break
+          const error = await inProcessSpan(topic, () =>
+            attemptMessage({ ...(job as QueuedJob), signal: deadline }, payloadSchema, store, handler),
+          )
+          // Limited to this attempt: one that was given up meanwhile is no longer ours to settle.
+          if (error === undefined) await boss.complete(topic, job)
+          else await boss.fail(topic, job, error as object)
+          counts[error === undefined ? 'handled' : 'failed'] += 1
+        }
+      }
+      return counts
+    },
   }
+}
+
+/** A worker of pg-boss makes this span itself; what is fetched one by one has none. Resolves to the error, if any. */
+function inProcessSpan(topic: string, run: () => Promise<void>): Promise<unknown> {
+  const options = { root: true, kind: SpanKind.CONSUMER }
+  return trace.getTracer(SCOPE).startActiveSpan(`process ${topic}`, options, async (span) => {
+    try {
+      await run()
+      return undefined
+    } catch (error) {
+      span.setStatus({ code: SpanStatusCode.ERROR })
+      return error ?? new Error('The handler threw nothing.')
+    } finally {
+      span.end()
+    }
+  })
 }
 
 function isPglite(db: unknown): boolean {

@@ -150,6 +150,78 @@ describe.each([
   })
 })
 
+describe.skipIf(server === undefined)('an outbox that is worked off', () => {
+  const outbox = createOutbox({ db: pool, topics, schema: 'pgboss_drained' })
+  const unforgiving = createOutbox({ db: pool, topics, schema: 'pgboss_unforgiving', retryLimit: 0 })
+  const impatient = createOutbox({ db: pool, topics, schema: 'pgboss_impatient', expireInSeconds: 1 })
+  const all = [outbox, unforgiving, impatient]
+  beforeAll(async () => {
+    for (const each of all) await each.start()
+  })
+  afterAll(() => Promise.all(all.map((each) => each.stop())))
+  const send = (orderId: string, to = outbox) =>
+    transaction(pool, (tx) => to.send(tx, 'payment.charge', { orderId }))
+
+  it('by a cron route: as much as is there, each under its own ID, and no more after the deadline', async () => {
+    const handled: string[] = []
+    await recorder.inRequest('cron-1', () => send('one'))
+    await recorder.inRequest('cron-2', () => send('two'))
+    const handler = async ({ orderId }: { orderId: string }) => {
+      handled.push(`${orderId} ${getCorrelationId()}`)
+    }
+    expect(await outbox.drain({ 'payment.charge': handler }, { deadlineMs: 0 })).toEqual({
+      handled: 0,
+      failed: 0,
+      isEmpty: false,
+    })
+    expect(await outbox.drain({ 'payment.charge': handler })).toEqual({
+      handled: 2,
+      failed: 0,
+      isEmpty: true,
+    })
+    expect(handled).toEqual(['one cron-1', 'two cron-2'])
+  })
+
+  it('puts a message that always fails with the dead letters, with the reason', async () => {
+    const orderId = randomUUID()
+    await send(orderId, unforgiving)
+    const failing = async () => {
+      throw new Error('no such account')
+    }
+    const worker = await unforgiving.work({ 'payment.charge': failing })
+    const dead = async () => {
+      const { rows } = await pool.query(
+        "SELECT data, source_output FROM pgboss_unforgiving.job WHERE name = 'payment.charge.dead' AND data->'payload'->>'orderId' = $1",
+        [orderId],
+      )
+      return rows
+    }
+    await eventually(async () => expect(await dead()).toHaveLength(1), 20_000)
+    await worker.stop()
+    expect((await dead())[0].source_output).toMatchObject({ message: 'no such account' })
+  })
+
+  it('gives up a handler that never returns, and tries again', async () => {
+    await send(randomUUID(), impatient)
+    let attempts = 0
+    let aborted = 0
+    const worker = await impatient.work({
+      'payment.charge': async (_payload, { signal }) => {
+        attempts += 1
+        if (attempts > 1) return
+        await new Promise((_, reject) => {
+          signal.addEventListener('abort', () => {
+            aborted += 1
+            reject(new Error('aborted'))
+          })
+        })
+      },
+    })
+    await eventually(() => expect([attempts, aborted]).toEqual([2, 1]), 25_000)
+    await worker.stop()
+  })
+})
+
 describe('defineTopics', () => {
   it('refuses a name that is no queue, and a schema that is none', () => {
     expect(() => defineTopics({ 'a/b': charge })).toThrow(TypeError)
