@@ -10,7 +10,7 @@ import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import type { ConstructorOptions, PgBoss } from 'pg-boss'
 import { ThroughlineError } from '../errors.js'
 import { postgresStore } from '../idempotency/stores/postgres.js'
-import { databaseOf, type PostgresDatabase, type TransactionOf } from '../postgres/database.js'
+import { databaseOf, type PgPool, type PostgresDatabase, type TransactionOf } from '../postgres/database.js'
 import { SCOPE } from '../telemetry/names.js'
 import { attemptMessage, type Handler, type QueuedJob } from './attempt.js'
 import { envelopeOf, messageIdOf } from './message.js'
@@ -21,6 +21,11 @@ export interface OutboxOptions<Db extends PostgresDatabase, Given extends Topics
   /** The client whose transactions messages are sent in. */
   db: Db
   topics: Given
+  /**
+   * Where pg-boss connects for its own work, when `db` is no Pool of pg and no PGlite: it brings a small pool of its
+   * own. Default `DATABASE_URL`.
+   */
+  connectionString?: string
   /** The schema that pg-boss keeps its tables in. Default `pgboss`. */
   schema?: string
   /** How often a message is tried again before it goes to the dead letter queue. Default 5. */
@@ -126,13 +131,11 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
   }
 
   async function start(): Promise<PgBoss> {
-    const { PgBoss, fromPglite } = await importPgBoss()
-    const isEmbedded = isPglite(db)
-    const boss = new PgBoss({
+    const pgBoss = await importPgBoss()
+    const boss = new pgBoss.PgBoss({
       ...options.pgBoss,
-      ...(isEmbedded ? { backend: 'pglite' as const } : {}),
       schema,
-      db: isEmbedded ? fromPglite(db as never) : executor('client'),
+      ...connectionOf(db, options.connectionString, pgBoss),
     })
     // Reported by the calls that fail; without a listener it would end the process.
     boss.on('error', () => {})
@@ -154,11 +157,12 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     async stop() {
       const boss = await starting?.catch(() => undefined)
       starting = undefined
-      await boss?.stop({ graceful: true, close: false })
+      await boss?.stop({ graceful: true })
     },
     async send(tx, topic, payload, { key, startAfter } = {}) {
       const valid = await validPayload(schemaOf(topics, topic), topic, payload)
-      if (starting === undefined && isPglite(db)) throw notStartedError()
+      if (starting === undefined && isPglite((db as { $client?: unknown }).$client ?? db))
+        throw notStartedError()
       const boss = await started()
       const id = messageIdOf(topic, key)
       const sent = await boss.send(topic, envelopeOf(valid), {
@@ -233,8 +237,31 @@ function inProcessSpan(topic: string, run: () => Promise<void>): Promise<unknown
   })
 }
 
+/** What pg-boss does its own work on. It sends several statements at once, with transactions among them. */
+function connectionOf(
+  db: unknown,
+  connectionString: string | undefined = process.env.DATABASE_URL,
+  { fromPglite }: typeof import('pg-boss'),
+): ConstructorOptions {
+  const { $client: client = db } = db as { $client?: unknown }
+  if (isPglite(client)) return { db: fromPglite(client as never), backend: 'pglite' }
+  if (isPgPool(client)) {
+    const { rows } = databaseOf('createOutbox', client)
+    return { db: { executeSql: async (text, values) => ({ rows: await rows('client', text, values) }) } }
+  }
+  if (connectionString !== undefined) return { connectionString, max: 4 }
+  throw new TypeError(
+    'createOutbox: "connectionString" must say where pg-boss connects, since "db" is no Pool of pg and no PGlite. DATABASE_URL is not set.',
+  )
+}
+
 function isPglite(db: unknown): boolean {
   return typeof (db as { execProtocol?: unknown }).execProtocol === 'function'
+}
+
+function isPgPool(db: unknown): db is PgPool {
+  const { totalCount, connect } = db as Partial<PgPool>
+  return typeof totalCount === 'number' && typeof connect === 'function'
 }
 
 // Its one connection is the transaction's, for which the queue's tables would wait for ever.

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { PGlite } from '@electric-sql/pglite'
-import pg from 'pg'
+import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { getCorrelationId } from '../../src/context/index.ts'
 import { runOnce } from '../../src/idempotency/index.ts'
@@ -10,13 +9,21 @@ import { transaction } from '../../src/postgres/transaction.ts'
 import { eventually } from '../support/eventually.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { recordSpans } from '../support/traced-requests.ts'
+import { postgresClients } from './postgres-clients.ts'
 
 const server = await startPostgres()
 const recorder = recordSpans()
-const pool = new pg.Pool({ connectionString: server?.url, max: 10 })
-const pglite = new PGlite()
+const clients = await postgresClients(server?.url, 'outbox')
+const { pool, pglite } = clients
+beforeAll(async () => {
+  await migrate(pglite)
+  await pglite.exec('CREATE TABLE effects (order_id text)')
+  if (server === undefined) return
+  await migrate(pool)
+  await pool.query('CREATE TABLE effects (order_id text)')
+})
 afterAll(async () => {
-  await Promise.all([pool.end(), pglite.close()])
+  await clients.close()
   await server?.stop()
 })
 
@@ -35,31 +42,34 @@ const charge: PayloadSchema<{ orderId: string }> = {
 }
 const topics = defineTopics({ 'payment.charge': charge })
 
-describe.each([
-  ['pg', pool, server !== undefined],
-  ['PGlite', pglite, true],
-] as const)('an outbox on %s', (name, db, isThere) => {
-  describe.skipIf(!isThere)('', () => {
-    const outbox = createOutbox({ db: db as pg.Pool, topics })
-    const query = async (text: string, values: unknown[] = []) =>
-      (await (db as pg.Pool).query(text, values)).rows as Record<string, unknown>[]
-
-    beforeAll(async () => {
-      await migrate(db)
-      await query('CREATE TABLE effects (order_id text)')
-      await outbox.start()
+describe.each(clients.list)('an outbox on $name', ({ name, db: client, run }) => {
+  describe.skipIf(client === undefined)('', () => {
+    // Told apart by what they can do, which the types of one stand for.
+    const db = client as pg.Pool
+    const slug = name.replace(/\W/g, '_').toLowerCase()
+    const schema = `pgboss_${slug}`
+    const outbox = createOutbox({
+      db,
+      topics,
+      schema,
+      ...(server === undefined ? {} : { connectionString: server.url }),
     })
+    const query = (text: string, values: unknown[] = []) => clients.rows(name, text, values)
+
+    beforeAll(() => outbox.start())
     afterAll(() => outbox.stop())
 
     const queued = async (orderId: string) => {
-      const rows = await query("SELECT id FROM pgboss.job WHERE data->'payload'->>'orderId' = $1", [orderId])
+      const rows = await query(`SELECT id FROM ${schema}.job WHERE data->'payload'->>'orderId' = $1`, [
+        orderId,
+      ])
       return rows.length
     }
 
     it('keeps a message with the transaction that sends it, and loses it with one that rolls back', async () => {
       const [kept, lost] = [randomUUID(), randomUUID()]
-      await transaction(db as pg.Pool, (tx) => outbox.send(tx, 'payment.charge', { orderId: kept }))
-      const rolledBack = transaction(db as pg.Pool, async (tx) => {
+      await transaction(db, (tx) => outbox.send(tx, 'payment.charge', { orderId: kept }))
+      const rolledBack = transaction(db, async (tx) => {
         await outbox.send(tx, 'payment.charge', { orderId: lost })
         throw new Error('no order')
       })
@@ -69,7 +79,7 @@ describe.each([
 
     it('refuses a payload that its schema refuses, with the path of the field, and an unknown topic', async () => {
       const send = (topic: string, payload: unknown) =>
-        transaction(db as pg.Pool, (tx) => outbox.send(tx, topic as 'payment.charge', payload as never))
+        transaction(db, (tx) => outbox.send(tx, topic as 'payment.charge', payload as never))
       await expect(send('payment.charge', { orderId: 7 })).rejects.toMatchObject({
         code: 'OUTBOX_PAYLOAD_INVALID',
         message: expect.stringContaining('orderId: must be a text'),
@@ -100,9 +110,7 @@ describe.each([
     it('takes a key of the caller once', async () => {
       const orderId = randomUUID()
       const send = () =>
-        transaction(db as pg.Pool, (tx) =>
-          outbox.send(tx, 'payment.charge', { orderId }, { key: `charge ${orderId}` }),
-        )
+        transaction(db, (tx) => outbox.send(tx, 'payment.charge', { orderId }, { key: `charge ${orderId}` }))
       const first = await send()
       expect(first).toBeDefined()
       expect(await send()).toBeUndefined()
@@ -112,8 +120,8 @@ describe.each([
     it('handles a message under the ID of the request that sent it, in a trace linked to it, after a failure too', async () => {
       const orderId = randomUUID()
       const attempts: { id: string | undefined; attempt: number }[] = []
-      await recorder.spansOf(`sender-${name}`, async () => {
-        await transaction(db as pg.Pool, (tx) => outbox.send(tx, 'payment.charge', { orderId }))
+      await recorder.spansOf(`sender-${slug}`, async () => {
+        await transaction(db, (tx) => outbox.send(tx, 'payment.charge', { orderId }))
       })
       const sender = recorder.requestSpan()
       recorder.taken()
@@ -121,22 +129,22 @@ describe.each([
         'payment.charge': async (payload, { attempt, tx }) => {
           if (payload.orderId !== orderId) return
           attempts.push({ id: getCorrelationId(), attempt })
-          await (tx as pg.PoolClient).query('INSERT INTO effects VALUES ($1)', [orderId])
+          await run(tx, `INSERT INTO effects VALUES ('${orderId}')`)
           if (attempt === 1) throw new Error('the bank is closed')
         },
       })
       await eventually(() => expect(attempts).toHaveLength(2), 20_000)
       await worker.stop()
       expect(attempts).toEqual([
-        { id: `sender-${name}`, attempt: 1 },
-        { id: `sender-${name}`, attempt: 2 },
+        { id: `sender-${slug}`, attempt: 1 },
+        { id: `sender-${slug}`, attempt: 2 },
       ])
       // The first attempt wrote, and was rolled back.
       expect(await query('SELECT order_id FROM effects WHERE order_id = $1', [orderId])).toHaveLength(1)
       const processed = recorder
         .taken()
         .filter((span) => span.attributes['outbox.topic'] === 'payment.charge')
-        .filter((span) => span.attributes['correlation.id'] === `sender-${name}`)
+        .filter((span) => span.attributes['correlation.id'] === `sender-${slug}`)
       expect(processed.map((span) => span.attributes['outbox.attempt'])).toEqual([1, 2])
       const [first, second] = processed
       const traceIds = new Set([sender, first, second].map((span) => span?.spanContext().traceId))

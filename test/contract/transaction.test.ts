@@ -1,35 +1,19 @@
 import { randomUUID } from 'node:crypto'
-import { fileURLToPath } from 'node:url'
-import { PGlite } from '@electric-sql/pglite'
 import { SpanStatusCode } from '@opentelemetry/api'
-import { PrismaPg } from '@prisma/adapter-pg'
-import { sql } from 'drizzle-orm'
-import { drizzle as drizzleOnPg } from 'drizzle-orm/node-postgres'
-import { drizzle as drizzleOnPostgresJs } from 'drizzle-orm/postgres-js'
-import { Kysely, sql as kyselySql, PostgresDialect } from 'kysely'
-import pg from 'pg'
-import postgres from 'postgres'
+import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runOnce } from '../../src/idempotency/index.ts'
 import { migrate, postgresStore } from '../../src/idempotency/stores/postgres.ts'
 import type { PostgresDatabase } from '../../src/postgres/database.ts'
 import { transaction } from '../../src/postgres/transaction.ts'
 import { startPostgres } from '../support/postgres.ts'
-import { generatePrismaClient } from '../support/prisma.ts'
 import { recordSpans } from '../support/traced-requests.ts'
+import { postgresClients } from './postgres-clients.ts'
 
 const server = await startPostgres()
 const recorder = recordSpans()
-const url = server?.url ?? 'postgres://127.0.0.1:1/none'
-
-const pool = new pg.Pool({ connectionString: url, max: 4 })
-const postgresJs = postgres(url, { max: 4, onnotice: () => {} })
-const drizzlePostgresJs = drizzleOnPostgresJs({ client: postgres(url, { max: 4, onnotice: () => {} }) })
-const kysely = new Kysely<object>({
-  dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 4 }) }),
-})
-const prisma = server && (await prismaClient())
-const pglite = new PGlite()
+const clients = await postgresClients(server?.url, 'transaction')
+const { pool, pglite, postgresJs } = clients
 
 beforeAll(async () => {
   await pglite.exec('CREATE TABLE notes (text text)')
@@ -39,40 +23,15 @@ beforeAll(async () => {
   await migrate(pool)
 })
 afterAll(async () => {
-  await Promise.all([
-    ...[pool.end(), postgresJs.end(), drizzlePostgresJs.$client.end(), kysely.destroy()],
-    ...[prisma?.$disconnect(), pglite.close()],
-  ])
+  await clients.close()
   await server?.stop()
 })
-
-/** How each client runs a statement within its own transaction. */
-interface Client {
-  name: string
-  db: PostgresDatabase | undefined
-  // biome-ignore lint/suspicious/noExplicitAny: the transaction of whichever client
-  run(tx: any, statement: string): Promise<unknown>
-}
-
-const CLIENTS: Client[] = [
-  { name: 'pg', db: pool, run: (tx, text) => tx.query(text) },
-  { name: 'postgres.js', db: postgresJs, run: async (tx, text) => tx.unsafe(text) },
-  { name: 'Drizzle on pg', db: drizzleOnPg({ client: pool }), run: (tx, text) => tx.execute(sql.raw(text)) },
-  {
-    name: 'Drizzle on postgres.js',
-    db: drizzlePostgresJs,
-    run: async (tx, text) => tx.execute(sql.raw(text)),
-  },
-  { name: 'Kysely', db: kysely, run: (tx, text) => kyselySql.raw(text).execute(tx) },
-  { name: 'Prisma', db: prisma, run: (tx, text) => tx.$executeRawUnsafe(text) },
-  { name: 'PGlite', db: pglite, run: (tx, text) => tx.query(text) },
-]
 
 /** A statement that fails with that SQLSTATE. */
 const failing = (state: string) => `DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '${state}'; END $$`
 
-describe.each(CLIENTS)('transaction on $name', ({ name, db, run }) => {
-  describe.skipIf(db === undefined || (server === undefined && name !== 'PGlite'))('', () => {
+describe.each(clients.list)('transaction on $name', ({ name, db, run }) => {
+  describe.skipIf(db === undefined)('', () => {
     const database = db as PostgresDatabase
     const note = (tx: unknown, text: string) => run(tx, `INSERT INTO notes VALUES ('${text}')`)
 
@@ -274,15 +233,6 @@ function meeting(): { promise: Promise<void>; resolve(): void } {
 }
 
 async function notesLike(client: string, text: string): Promise<number> {
-  const statement = 'SELECT count(*)::int AS n FROM notes WHERE text = $1'
-  const { rows } =
-    client === 'PGlite' ? await pglite.query(statement, [text]) : await pool.query(statement, [text])
-  return (rows as { n: number }[])[0]?.n ?? 0
-}
-
-/** The generated client is not there when types are checked. */
-async function prismaClient(): Promise<PostgresDatabase & { $disconnect(): Promise<void> }> {
-  const folder = fileURLToPath(new URL('../fixtures/prisma/clients/transaction', import.meta.url))
-  const { PrismaClient } = await import(await generatePrismaClient(folder))
-  return new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: 4 }) })
+  const [row] = await clients.rows(client, 'SELECT count(*)::int AS n FROM notes WHERE text = $1', [text])
+  return Number(row?.n)
 }
