@@ -30,6 +30,8 @@ export interface OutboxOptions<Db extends PostgresDatabase, Given extends Topics
   schema?: string
   /** How often a message is tried again before it goes to the dead letter queue. Default 5. */
   retryLimit?: number
+  /** The longest wait before another try, in seconds; it begins with 1 and doubles. Default 300. */
+  retryDelayMaxSeconds?: number
   /** How long an attempt may last, in seconds: then it is tried again. Default 60. */
   expireInSeconds?: number
   /** Options of pg-boss that are not ours to choose. */
@@ -113,7 +115,14 @@ export function deadLetterOf(topic: string): string {
 export function createOutbox<Db extends PostgresDatabase, const Given extends Topics>(
   options: OutboxOptions<Db, Given>,
 ): Outbox<Db, Given> {
-  const { db, topics, schema = 'pgboss', retryLimit = 5, expireInSeconds = 60 } = options
+  const {
+    db,
+    topics,
+    schema = 'pgboss',
+    retryLimit = 5,
+    retryDelayMaxSeconds = 300,
+    expireInSeconds = 60,
+  } = options
   const database = databaseOf('createOutbox', db)
   const executor = (on: unknown) => ({
     executeSql: async (text: string, values: unknown[] = []) => ({
@@ -143,7 +152,8 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     for (const topic of Object.keys(topics)) {
       await boss.createQueue(deadLetterOf(topic))
       // A message takes these from its queue as it is sent; one that was made before may have had others.
-      const queue = { deadLetter: deadLetterOf(topic), retryLimit, retryBackoff: true, expireInSeconds }
+      const retries = { retryLimit, retryBackoff: true, retryDelay: 1, retryDelayMax: retryDelayMaxSeconds }
+      const queue = { deadLetter: deadLetterOf(topic), ...retries, expireInSeconds }
       await boss.createQueue(topic, queue)
       await boss.updateQueue(topic, queue)
     }
