@@ -6,6 +6,7 @@ import { isThroughlineError } from '../errors.js'
 import { keysCommand } from './keys.js'
 import { printable } from './printable.js'
 import { traceCommand } from './trace.js'
+import { workerCommand } from './worker.js'
 
 /** Exit status: 0 found or done, 1 nothing found or failed, 2 usage. */
 const FAILED = 1
@@ -18,10 +19,10 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 })
 
 const program = new Command('throughline')
-  .description('One ID per request: read its spans and log lines back.')
+  .description('One ID per request: read its spans and log lines back, and work its outbox off.')
   .version(packageVersion(), '-V, --version')
   .helpCommand(false)
-for (const command of [traceCommand(), keysCommand()]) program.addCommand(command)
+for (const command of [traceCommand(), keysCommand(), workerCommand()]) program.addCommand(command)
 // Subcommands added this way do not inherit it.
 for (const command of [program, ...program.commands])
   command.exitOverride().showHelpAfterError(seeHelp(command))

@@ -1,0 +1,116 @@
+/** `throughline worker <file>`: works an outbox off in a process of its own, until it is asked to end. */
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { type ProxyTracerProvider, trace } from '@opentelemetry/api'
+import { Command, InvalidArgumentError } from 'commander'
+import { formatDuration } from './durations.js'
+import { printable } from './printable.js'
+
+/** What the file exports as its default. */
+interface Stoppable {
+  stop(): Promise<void>
+}
+
+interface WorkerOptions {
+  drainTimeout: number
+}
+
+const DEFAULT_DRAIN_SECONDS = 30
+
+const HELP = `
+The file exports a running worker, a promise of one, or a function that starts it:
+
+  // worker.ts, with your outbox imported
+  export default outbox.work({ 'email.receipt': async (payload, { tx }) => { … } })
+
+Spans and log lines go where those of the app go (OTEL_EXPORTER_OTLP_ENDPOINT, else .throughline/). On SIGTERM or
+SIGINT it takes no more messages, waits for those it handles, and ends; what was not done in time is tried again by
+another worker. A TypeScript file needs Node 22.18 or later, or a loader: node --import tsx.
+
+Examples:
+  $ throughline worker ./worker.ts
+  $ throughline worker ./worker.ts --drain-timeout 120     for handlers that take up to two minutes
+  $ THROUGHLINE_LOG_LEVEL=warn throughline worker ./dist/worker.js
+
+Exit status: 0 ended as asked, 1 failed or not done in time, 2 usage.`
+
+/** The command. It sets `process.exitCode`, and ends the process. */
+export function workerCommand(): Command {
+  return new Command('worker')
+    .description('work an outbox off in a process of its own')
+    .argument('<file>', 'the module that starts the worker', fileArgument)
+    .option(
+      '--drain-timeout <seconds>',
+      `longest wait at the end for handlers that run (default: ${DEFAULT_DRAIN_SECONDS})`,
+      secondsArgument,
+      DEFAULT_DRAIN_SECONDS,
+    )
+    .addHelpText('after', HELP)
+    .action(worker)
+}
+
+async function worker(file: string, { drainTimeout }: WorkerOptions): Promise<void> {
+  // By the package's own name: nothing in src/ imports what sets up an SDK.
+  const entry = 'throughline/instrumentation'
+  const { register } = (await import(entry)) as { register(): Promise<void> }
+  await register()
+  const started = await startedBy(file)
+  say(`working: ${file}. Ctrl-C ends it.`)
+  const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    // Kept: where nobody else listens, the flush at a signal ends the process.
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => resolve(name))
+  })
+  const beganMs = performance.now()
+  say(`${signal}: waiting for handlers that run, up to ${drainTimeout} s.`)
+  const isDone = await withinSeconds(drainTimeout, () => started.stop())
+  say(
+    isDone
+      ? `ended after ${formatDuration(performance.now() - beganMs)}.`
+      : 'some handlers were not done in time: their messages are tried again.',
+  )
+  await withinSeconds(5, flush)
+  process.exit(isDone ? 0 : 1)
+}
+
+async function startedBy(file: string): Promise<Stoppable> {
+  const { default: exported } = (await import(pathToFileURL(file).href)) as { default?: unknown }
+  const started = await (typeof exported === 'function' ? exported() : exported)
+  if (typeof (started as Partial<Stoppable> | undefined)?.stop === 'function') return started as Stoppable
+  throw new Error(
+    `${file} exports no worker. Export one as the default: export default outbox.work({ … }), or a function that returns it.`,
+  )
+}
+
+async function withinSeconds(seconds: number, run: () => Promise<unknown>): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), seconds * 1000)
+  })
+  const done = await Promise.race([run().then(() => true), late])
+  clearTimeout(timer)
+  return done
+}
+
+async function flush(): Promise<void> {
+  const provider = (trace.getTracerProvider() as ProxyTracerProvider).getDelegate?.() as
+    | { forceFlush?(): Promise<void> }
+    | undefined
+  await provider?.forceFlush?.()
+}
+
+function say(text: string): void {
+  process.stderr.write(`throughline worker: ${printable(text)}\n`)
+}
+
+function fileArgument(value: string): string {
+  const file = resolve(value)
+  if (existsSync(file)) return file
+  throw new InvalidArgumentError(`There is no file ${printable(value)}.`)
+}
+
+function secondsArgument(value: string): number {
+  const seconds = Number(value)
+  if (value.trim() !== '' && seconds >= 0 && seconds <= 86_400) return seconds
+  throw new InvalidArgumentError('It is a number of seconds from 0 to 86400.')
+}
