@@ -93,6 +93,12 @@ export function closeCall(call: OpenCall): void {
   recordSeconds(METRIC.dbClientOperationDuration, durationMs / 1000, attributes)
 }
 
+/** Ends a call with what came of it: an error, or undefined or null as callbacks have it. A second time it does nothing. */
+export function settleCall(call: OpenCall, error?: unknown): void {
+  if (error !== undefined && error !== null && !call.isClosed) failCall(call, error)
+  closeCall(call)
+}
+
 /**
  * The code of an error, else its class. A reply error of Redis has no code: its text begins with one (`WRONGTYPE
  * Operation against …`). Never its text: it may quote a value.

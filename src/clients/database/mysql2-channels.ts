@@ -6,7 +6,8 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { type Channel, tracingChannel } from 'node:diagnostics_channel'
 import { type Context, context } from '@opentelemetry/api'
 import { processWide, type RequestContext, runInContext, tryGetContext } from '../../context/index.js'
-import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { announcementsOf } from '../announcements.js'
+import { type OpenCall, settleCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
 import { type DatabaseTarget, openStatement } from './statement-span.js'
 
@@ -36,24 +37,17 @@ interface Caller {
 const CALL = Symbol('throughline.call')
 const CALLER = Symbol('throughline.caller')
 
-/** The bundle that wraps the client is seldom the one that listens. */
-const announcements = processWide('clients.mysql2', () => ({ areKnown: false, unsubscribe: () => {} }))
+const { areKnown, unannounced } = announcementsOf('mysql2')
+
+export { unannounced }
+
+/** Ends what `traceMysql2` began: another bundle may have done that. */
+const subscription = processWide('clients.mysql2.subscription', () => ({ end: () => {} }))
 
 /** Called when the client is hooked as it is loaded: all of it is shown by that, and announcing is not free. */
 export function stopListening(): void {
-  announcements.unsubscribe()
-  announcements.unsubscribe = () => {}
-}
-
-/** Runs a call whose span is open already: what the channels say of it makes no second one. */
-export function unannounced<T>(call: () => T): T {
-  const wereKnown = announcements.areKnown
-  announcements.areKnown = true
-  try {
-    return call()
-  } finally {
-    announcements.areKnown = wereKnown
-  }
+  subscription.end()
+  subscription.end = () => {}
 }
 
 /** Subscribes to the channels. Call once per process, at any time. */
@@ -62,7 +56,7 @@ export function traceMysql2(): void {
   const waiting = new AsyncLocalStorage<Caller | undefined>()
   const pool = tracingChannel<unknown, PoolMessage>('mysql2:pool:connect')
   const wait = (message: unknown) => {
-    const requestContext = announcements.areKnown ? undefined : tryGetContext()
+    const requestContext = areKnown() ? undefined : tryGetContext()
     if (requestContext === undefined) return
     ;(message as PoolMessage)[CALLER] = {
       requestContext,
@@ -79,7 +73,7 @@ export function traceMysql2(): void {
   }
 
   const open = (message: unknown, isFilledIn: boolean) => {
-    if (announcements.areKnown) return
+    if (areKnown()) return
     const { query } = message as StatementMessage
     const start = () => openStatement(targetOf(message as StatementMessage), query, undefined, isFilledIn)
     const caller = waiting.getStore()
@@ -87,9 +81,7 @@ export function traceMysql2(): void {
   }
   const close = (message: unknown) => {
     const { [CALL]: call, error } = message as StatementMessage
-    if (call === undefined) return
-    if (error !== undefined && error !== null) failCall(call, error)
-    closeCall(call)
+    if (call !== undefined) settleCall(call, error)
   }
   const query = tracingChannel<unknown, StatementMessage>('mysql2:query')
   const execute = tracingChannel<unknown, StatementMessage>('mysql2:execute')
@@ -104,7 +96,7 @@ export function traceMysql2(): void {
     [execute.asyncStart, close],
   ]
   for (const [channel, listener] of listeners) channel.subscribe(listener)
-  announcements.unsubscribe = () => {
+  subscription.end = () => {
     pool.asyncStart.unbindStore(bound)
     for (const [channel, listener] of listeners) channel.unsubscribe(listener)
   }

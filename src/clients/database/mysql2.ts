@@ -4,7 +4,7 @@
  * `mysql2-channels.ts` still makes the spans.
  */
 import { type EventEmitter, errorMonitor } from 'node:events'
-import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { closeCall, type OpenCall, settleCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
 import { bindContext } from './bind-context.js'
 import { unannounced } from './mysql2-channels.js'
@@ -96,7 +96,7 @@ function traced(method: WrappedMethod, { isCommented }: { isCommented: boolean }
       bindEvents(command, call)
       return command
     } catch (error) {
-      if (call !== undefined) settle(call, error)
+      if (call !== undefined) settleCall(call, error)
       throw error
     }
   }
@@ -132,7 +132,7 @@ function bindCallback(args: unknown[], call: OpenCall | undefined): void {
   const callback = (at < 0 ? command?.onResult : args[at]) as MysqlStatement['onResult']
   if (typeof callback !== 'function') return
   const bound = bindContext(function (this: unknown, error?: unknown, ...results: unknown[]) {
-    if (call !== undefined && error) settle(call, error)
+    if (call !== undefined && error) settleCall(call, error)
     return callback.call(this, error, ...results)
   })
   if (at >= 0) args[at] = bound
@@ -147,13 +147,8 @@ function bindEvents(command: EventEmitter | undefined, call: OpenCall | undefine
   }
   command.emit = bindContext(command.emit)
   if (call === undefined) return
-  command.once(errorMonitor, (error) => settle(call, error))
+  command.once(errorMonitor, (error) => settleCall(call, error))
   command.once('end', () => closeCall(call))
-}
-
-function settle(call: OpenCall, error: unknown): void {
-  if (!call.isClosed) failCall(call, error)
-  closeCall(call)
 }
 
 const targets = new WeakMap<object, DatabaseTarget>()

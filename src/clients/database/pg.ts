@@ -5,7 +5,7 @@
  * A statement keeps its own request, whoever answers it: a connection calls back in the context of the request that
  * opened it, and a pool in that of the request that gave a connection up.
  */
-import { closeCall, failCall, type OpenCall } from '../client-span.js'
+import { closeCall, type OpenCall, settleCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
 import { bearingName } from './application-name.js'
 import { bindContext } from './bind-context.js'
@@ -94,7 +94,7 @@ function traced(query: WrappedMethod): WrappedMethod {
       if (statement === undefined || isCalledBack || isSubmittable(args[0])) return result
       return closedWhenSettled(result, statement)
     } catch (error) {
-      if (statement !== undefined) settle(statement, error)
+      if (statement !== undefined) settleCall(statement, error)
       throw error
     } finally {
       isUnderWay = false
@@ -109,7 +109,7 @@ function bindCallback(args: unknown[], statement: OpenCall | undefined): boolean
   const callback = (holder < 0 ? inConfig : args[holder]) as Callback | undefined
   if (typeof callback !== 'function') return false
   const bound = bindContext(function (this: unknown, error?: unknown, ...results: unknown[]) {
-    if (statement !== undefined) settle(statement, error)
+    if (statement !== undefined) settleCall(statement, error)
     return callback.call(this, error, ...results)
   })
   if (holder >= 0) args[holder] = bound
@@ -125,7 +125,7 @@ function bindCallback(args: unknown[], statement: OpenCall | undefined): boolean
 function bindHandlers(submitted: Submittable, statement: OpenCall | undefined): void {
   const handlers = submitted as unknown as Record<string, (...args: unknown[]) => unknown>
   const ends: Record<string, (error: unknown) => void> = {
-    handleError: (error) => statement && settle(statement, error),
+    handleError: (error) => statement && settleCall(statement, error),
     handleReadyForQuery: () => statement && closeCall(statement),
   }
   for (const name of handlerNamesOf(submitted)) {
@@ -157,15 +157,10 @@ function closedWhenSettled(result: unknown, statement: OpenCall): unknown {
       return value
     },
     (error) => {
-      settle(statement, error)
+      settleCall(statement, error)
       throw error
     },
   )
-}
-
-function settle(statement: OpenCall, error: unknown): void {
-  if (error !== undefined && error !== null && !statement.isClosed) failCall(statement, error)
-  closeCall(statement)
 }
 
 // A named statement is prepared once per connection under its text: a comment that changes would be refused by pg,

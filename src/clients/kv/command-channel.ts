@@ -12,6 +12,7 @@ import {
   runInContext,
   tryGetContext,
 } from '../../context/index.js'
+import { announcementsOf } from '../announcements.js'
 import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { showConnectFailure } from '../connect-failure.js'
 import { isHandshake, openCommand } from './command-span.js'
@@ -50,19 +51,9 @@ const OPENER = Symbol('throughline.opener')
 /** The batch within which a command is sent: it has the span. */
 const currentBatch = processWide('clients.kv.batch', () => new AsyncLocalStorage<object>())
 
-/** The bundle that wraps a client is seldom the one that listens. */
-const announcements = processWide('clients.kv.announcements', () => ({ areKnown: false }))
+const { areKnown, unannounced } = announcementsOf('kv')
 
-/** Sends what has its span already: what the channels say of it, before `send` returns, makes no second one. */
-export function unannounced<T>(send: () => T): T {
-  const wereKnown = announcements.areKnown
-  announcements.areKnown = true
-  try {
-    return send()
-  } finally {
-    announcements.areKnown = wereKnown
-  }
-}
+export { unannounced }
 
 /** The same for a batch, whose commands may be sent later. */
 export function unannouncedBatch<T>(send: () => T): T {
@@ -89,13 +80,18 @@ export function traceKvChannels(channels: KvChannels, isIdempotencyKey: KeyTest)
   const keyTests = processWide(`clients.kv.channels.${channels.client}`, () => new Set<KeyTest>())
   const isSubscribed = keyTests.size > 0
   keyTests.add(isIdempotencyKey)
-  if (!isSubscribed) subscribe(channels, (key) => [...keyTests].some((isKey) => isKey(key)))
+  if (!isSubscribed) subscribe(channels, (key) => isKeyOfAny(keyTests, key))
+}
+
+function isKeyOfAny(keyTests: ReadonlySet<KeyTest>, key: string): boolean {
+  for (const isKey of keyTests) if (isKey(key)) return true
+  return false
 }
 
 function subscribe(channels: KvChannels, isIdempotencyKey: KeyTest): void {
   const start = (message: ChannelMessage, isBatch: boolean) => {
     const requestContext = tryGetContext()
-    if (requestContext === undefined || announcements.areKnown) return
+    if (requestContext === undefined || areKnown()) return
     const operation = isBatch ? (message.batchMode ?? 'BATCH') : (message.command ?? '').toUpperCase()
     const batch = currentBatch.getStore()
     if (batch !== undefined && batch !== message) return
