@@ -1,5 +1,5 @@
 /** One attempt at a message: the context it was sent in, a trace of its own, and the handler, once per message. */
-import { trace } from '@opentelemetry/api'
+import { type Span, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
 import { createContext, randomTraceId, runAndClose } from '../context/index.js'
 import type { TransactionalStore } from '../idempotency/contract.js'
@@ -56,11 +56,13 @@ export async function attemptMessage<Tx>(
   const traceId = span?.spanContext().traceId ?? randomTraceId()
   const correlationId = envelope.from.correlationId ?? traceId
   const requestContext = createContext({ correlationId, traceId })
+  const attempt = job.retryCount + 1
+  const fields = { topic: job.name, message_id: job.id, attempt }
   await runAndClose(requestContext, async () => {
     if (span !== undefined) {
       requestContext.firstSpan = span
       span.setAttribute(ATTRIBUTE.correlationId, correlationId)
-      showOrigin(job, envelope)
+      showOrigin(span, job, envelope)
     }
     try {
       const payload = await validPayload(schema, job.name, envelope.payload)
@@ -70,19 +72,16 @@ export async function attemptMessage<Tx>(
         const { tx } = run as { tx: Tx }
         await handler(payload, {
           messageId: job.id,
-          attempt: job.retryCount + 1,
+          attempt,
           tx,
           correlationId,
           signal: job.signal,
           log: logger,
         })
       })
-      logger.info({ topic: job.name, message_id: job.id, attempt: job.retryCount + 1 }, 'message handled')
+      logger.info(fields, 'message handled')
     } catch (error) {
-      logger.error(
-        { topic: job.name, message_id: job.id, attempt: job.retryCount + 1, err: error },
-        'message failed',
-      )
+      logger.error({ ...fields, err: error }, 'message failed')
       if (typeof error === 'object' && error !== null && Object.isExtensible(error))
         Object.assign(error, { [ATTEMPTED_IN]: traceparentOf(span) })
       throw error
@@ -90,13 +89,12 @@ export async function attemptMessage<Tx>(
   })
 }
 
-function showOrigin(job: QueuedJob, { from }: Envelope): void {
-  const span = trace.getActiveSpan()
-  span?.setAttributes({ [ATTRIBUTE.outboxTopic]: job.name, [ATTRIBUTE.outboxAttempt]: job.retryCount + 1 })
-  if (from.action !== undefined) span?.setAttribute(ATTRIBUTE.actionName, from.action)
+function showOrigin(span: Span, job: QueuedJob, { from }: Envelope): void {
+  span.setAttributes({ [ATTRIBUTE.outboxTopic]: job.name, [ATTRIBUTE.outboxAttempt]: job.retryCount + 1 })
+  if (from.action !== undefined) span.setAttribute(ATTRIBUTE.actionName, from.action)
   const sent = spanContextOf(from.traceparent)
-  if (sent !== undefined) span?.addLink({ context: sent, attributes: { [EVENT.outboxSent]: true } })
+  if (sent !== undefined) span.addLink({ context: sent, attributes: { [EVENT.outboxSent]: true } })
   const before = spanContextOf((job.output as Record<string, unknown> | undefined)?.[ATTEMPTED_IN])
   if (before !== undefined)
-    span?.addLink({ context: before, attributes: { [EVENT.outboxPreviousAttempt]: true } })
+    span.addLink({ context: before, attributes: { [EVENT.outboxPreviousAttempt]: true } })
 }

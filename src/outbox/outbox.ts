@@ -129,6 +129,13 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
       rows: await database.rows(on, text, values),
     }),
   })
+  const store = postgresStore(db)
+  /** Handles a message of that topic. */
+  const attemptsAt = (topic: string, handlers: HandlersOf<Given, TransactionOf<Db>>) => {
+    const payloadSchema = schemaOf(topics, topic)
+    const handler = handlers[topic] as Handler<unknown, TransactionOf<Db>>
+    return (job: QueuedJob) => attemptMessage(job, payloadSchema, store, handler)
+  }
   let starting: Promise<PgBoss> | undefined
 
   const started = () => {
@@ -171,8 +178,7 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     },
     async send(tx, topic, payload, { key, startAfter } = {}) {
       const valid = await validPayload(schemaOf(topics, topic), topic, payload)
-      if (starting === undefined && isPglite((db as { $client?: unknown }).$client ?? db))
-        throw notStartedError()
+      if (starting === undefined && isPglite(driverOf(db))) throw notStartedError()
       const boss = await started()
       const id = messageIdOf(topic, key)
       const sent = await boss.send(topic, envelopeOf(valid), {
@@ -184,17 +190,15 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     },
     async work(handlers, workOptions = {}) {
       const boss = await started()
-      const store = postgresStore(db)
       const { concurrency = 1, pollingIntervalSeconds = 0.5 } = workOptions
       const topicsWorked = Object.keys(handlers)
       for (const topic of topicsWorked) {
-        const payloadSchema = schemaOf(topics, topic)
-        const handler = handlers[topic] as Handler<unknown, TransactionOf<Db>>
+        const attempt = attemptsAt(topic, handlers)
         await boss.work(
           topic,
           { batchSize: 1, includeMetadata: true, localConcurrency: concurrency, pollingIntervalSeconds },
           async (jobs) => {
-            for (const job of jobs) await attemptMessage(job as QueuedJob, payloadSchema, store, handler)
+            for (const job of jobs) await attempt(job as QueuedJob)
           },
         )
       }
@@ -206,20 +210,16 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     },
     async drain(handlers, { deadlineMs = 10_000 } = {}) {
       const boss = await started()
-      const store = postgresStore(db)
       const deadline = AbortSignal.timeout(deadlineMs)
       const endMs = performance.now() + deadlineMs
       const counts = { handled: 0, failed: 0, isEmpty: true }
       for (const topic of Object.keys(handlers)) {
-        const payloadSchema = schemaOf(topics, topic)
-        const handler = handlers[topic] as Handler<unknown, TransactionOf<Db>>
+        const attempt = attemptsAt(topic, handlers)
         for (;;) {
           if (performance.now() >= endMs) return { ...counts, isEmpty: false }
           const [job] = await boss.fetch(topic, { includeMetadata: true })
           if (job === undefined) break
-          const error = await inProcessSpan(topic, () =>
-            attemptMessage({ ...(job as QueuedJob), signal: deadline }, payloadSchema, store, handler),
-          )
+          const error = await inProcessSpan(topic, () => attempt({ ...(job as QueuedJob), signal: deadline }))
           // Limited to this attempt: one that was given up meanwhile is no longer ours to settle.
           if (error === undefined) await boss.complete(topic, job)
           else await boss.fail(topic, job, error as object)
@@ -253,7 +253,7 @@ function connectionOf(
   connectionString: string | undefined = process.env.DATABASE_URL,
   { fromPglite }: typeof import('pg-boss'),
 ): ConstructorOptions {
-  const { $client: client = db } = db as { $client?: unknown }
+  const client = driverOf(db)
   if (isPglite(client)) return { db: fromPglite(client as never), backend: 'pglite' }
   if (isPgPool(client)) {
     const { rows } = databaseOf('createOutbox', client)
@@ -263,6 +263,11 @@ function connectionOf(
   throw new TypeError(
     'createOutbox: "connectionString" must say where pg-boss connects, since "db" is no Pool of pg and no PGlite. DATABASE_URL is not set.',
   )
+}
+
+/** The client that a Drizzle database stands on; any other is its own. */
+function driverOf(db: unknown): unknown {
+  return (db as { $client?: unknown }).$client ?? db
 }
 
 function isPglite(db: unknown): boolean {
