@@ -7,7 +7,7 @@
  * `sqlApplicationName`, a transaction bears the ID instead, and plans stay.
  */
 import { tryGetContext } from '../../context/index.js'
-import { closeCall, type OpenCall, settleCall } from '../client-span.js'
+import { closeCall, failCall, type OpenCall } from '../client-span.js'
 import { clientSettings } from '../settings.js'
 import { bindContext } from './bind-context.js'
 import { commentTemplate } from './sql-comment.js'
@@ -159,7 +159,10 @@ function pieceOf(argument: unknown, position: number): string {
 // A cursor puts other functions in their place for each of its rows, so the place itself is watched.
 function closeWhenSettled(query: PendingQuery, call: OpenCall): void {
   watch(query, 'resolve', () => closeCall(call))
-  watch(query, 'reject', (error) => settleCall(call, error))
+  watch(query, 'reject', (error) => {
+    if (!call.isClosed) failCall(call, error)
+    closeCall(call)
+  })
 }
 
 function watch(query: PendingQuery, name: 'resolve' | 'reject', onCall: (value: unknown) => void): void {
