@@ -37,6 +37,14 @@ export type ThroughlineErrorCode =
   | 'OUTBOX_NOT_STARTED'
   /** A payload that the topic's schema refuses. */
   | 'OUTBOX_PAYLOAD_INVALID'
+  /** A message of a topic that keeps an order was sent without the key it is kept by. */
+  | 'OUTBOX_ORDER_KEY_MISSING'
+  /** The queue of a topic was made with another order than it is given now. */
+  | 'OUTBOX_ORDER_CHANGED'
+  /** A handler lasted longer than it may. */
+  | 'OUTBOX_ATTEMPT_EXPIRED'
+  /** A message was taken away from its handler while that ran. */
+  | 'OUTBOX_CLAIM_LOST'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
 

@@ -54,7 +54,7 @@ export async function runOnce<Store extends AnyStore, T>(
   const waitMs = waitMsOf(options.inFlight)
   assertOutage(store, options.outage)
   const use = await prepareUse(options)
-  const inRun = (run: unknown) => inActiveRun(use.identity, () => body(run as RunOf<Store>))
+  const inRun = (run: unknown) => inActiveRun(use.identity.key, () => body(run as RunOf<Store>))
   return isTransactional(store)
     ? runOnceInTransaction(store, use, waitMs, options, inRun)
     : runOnceBeside(store as IdempotencyStore, use, waitMs, options, inRun)

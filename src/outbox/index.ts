@@ -1,12 +1,13 @@
 export type { Attempt, Handler } from './attempt.js'
+export type { OrderPolicy } from './order.js'
 export {
   createOutbox,
   type DrainOptions,
-  deadLetterOf,
   type Outbox,
   type OutboxOptions,
-  type OutboxWorker,
   type SendMessageOptions,
   type WorkTopicsOptions,
 } from './outbox.js'
+export { deadLetterOf } from './queue.js'
 export { defineTopics, type InputOf, type OutputOf, type PayloadSchema, type Topics } from './topics.js'
+export type { OutboxWorker } from './worker.js'

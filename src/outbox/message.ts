@@ -1,4 +1,4 @@
-/** A message as it lies in the queue: the payload, and where it came from. */
+/** A message as it lies in the queue: the payload, where it came from, and what became of it so far. */
 import { createHash } from 'node:crypto'
 import { isCorrelationId, tryGetContext } from '../context/index.js'
 import { activeRun } from '../idempotency/active-run.js'
@@ -14,7 +14,23 @@ export interface Envelope {
     traceparent?: string | undefined
     action?: string | undefined
   }
+  /** Attempts that failed and are known, the last ones: one that was killed left no word. The oldest first. */
+  failed: FailedAttempt[]
 }
+
+/** What an attempt leaves that failed. */
+export interface FailedAttempt {
+  /** Name of the error's class. */
+  type: string
+  message: string
+  stack?: string
+  /** ISO 8601. */
+  at: string
+  traceparent: string | undefined
+}
+
+/** How many failed attempts a message keeps. */
+const MAX_FAILED_KEPT = 20
 
 /** Puts a payload in its envelope, in the request that is active. */
 export function envelopeOf(payload: unknown): Envelope {
@@ -27,13 +43,20 @@ export function envelopeOf(payload: unknown): Envelope {
       traceparent: traceparentOf(),
       action: requestContext?.action?.name,
     },
+    failed: [],
   }
+}
+
+/** The same message after another attempt. Of the stack the log line has it all. */
+export function withFailure(envelope: Envelope, { stack: _, ...failure }: FailedAttempt): Envelope {
+  return { ...envelope, failed: [...envelope.failed, failure].slice(-MAX_FAILED_KEPT) }
 }
 
 /** Reads what lies in the queue; what another program put there is a payload that came from nowhere. */
 export function openEnvelope(data: unknown): Envelope {
-  const { v, payload, from } = (data ?? {}) as Partial<Envelope>
-  if (v !== 1 || typeof from !== 'object' || from === null) return { v: 1, payload: data, from: {} }
+  const { v, payload, from, failed } = (data ?? {}) as Partial<Envelope>
+  if (v !== 1 || typeof from !== 'object' || from === null)
+    return { v: 1, payload: data, from: {}, failed: [] }
   const { correlationId, traceparent, action } = from
   return {
     v: 1,
@@ -43,12 +66,36 @@ export function openEnvelope(data: unknown): Envelope {
       traceparent: typeof traceparent === 'string' ? traceparent : undefined,
       action: typeof action === 'string' && /^[\w.$-]{1,128}$/.test(action) ? action : undefined,
     },
+    failed: Array.isArray(failed) ? failed.flatMap(failedAttempt) : [],
   }
+}
+
+/** What lies in the queue of a failed attempt, or none. */
+export function failedAttempt(value: unknown): FailedAttempt[] {
+  const { type, message, stack, at, traceparent } = (value ?? {}) as Partial<
+    Record<keyof FailedAttempt, unknown>
+  >
+  if (typeof message !== 'string') return []
+  return [
+    {
+      type: typeof type === 'string' ? type : 'Error',
+      message,
+      ...(typeof stack === 'string' ? { stack } : {}),
+      at: typeof at === 'string' ? at : '',
+      traceparent: typeof traceparent === 'string' ? traceparent : undefined,
+    },
+  ]
+}
+
+/** A message that was a dead letter comes back as another job: it stays the message that was sent. */
+export function messageIdOfJob(job: { id: string; sourceRootId: string | null }): string {
+  return job.sourceRootId ?? job.id
 }
 
 /**
  * The ID of a message: the same for one that is sent again, so that the queue takes it once. From the key that was
- * given, else from the guarded run and the message's place in it; undefined where neither is, and each send is new.
+ * given, else from the run that sends it (guarded, or of another message's handler) and the message's place in it;
+ * undefined where neither is, and each send is new.
  */
 export function messageIdOf(topic: string, key: string | undefined): string | undefined {
   if (key !== undefined) return uuidOf('key', topic, key)
@@ -56,7 +103,7 @@ export function messageIdOf(topic: string, key: string | undefined): string | un
   if (run === undefined) return undefined
   const place = run.sent.get(topic) ?? 0
   run.sent.set(topic, place + 1)
-  return uuidOf('run', topic, run.identity.key, String(place))
+  return uuidOf('run', topic, run.key, String(place))
 }
 
 /** A UUID of version 8 (https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-8): SHA-256 of the parts. */

@@ -6,15 +6,17 @@
  *                  │                 ▼           │        │ throws
  *                  └── commit ──► the queue ─────┘        └─► tried again, then the dead letter queue
  */
-import { SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import type { ConstructorOptions, PgBoss } from 'pg-boss'
 import { ThroughlineError } from '../errors.js'
-import { postgresStore } from '../idempotency/stores/postgres.js'
-import { databaseOf, type PgPool, type PostgresDatabase, type TransactionOf } from '../postgres/database.js'
-import { SCOPE } from '../telemetry/names.js'
-import { attemptMessage, type Handler, type QueuedJob } from './attempt.js'
-import { envelopeOf, messageIdOf } from './message.js'
+import { databaseOf, type PostgresDatabase, type TransactionOf } from '../postgres/database.js'
+import { untraced } from '../telemetry/untraced.js'
+import { type AttemptSetUp, attemptMessage, type Handler, type QueuedJob } from './attempt.js'
+import { envelopeOf, messageIdOf, withFailure } from './message.js'
+import { watchQueue } from './metrics.js'
+import { assertOrderKey, freeSkippedKeys, type OrderPolicy, putBehind, waitForTurn } from './order.js'
+import { hasOneConnection, openQueue, outsideRequests } from './queue.js'
 import { type InputOf, type OutputOf, schemaOf, type Topics, validPayload } from './topics.js'
+import { type OutboxWorker, startWorking } from './worker.js'
 
 /** How an outbox is set up. */
 export interface OutboxOptions<Db extends PostgresDatabase, Given extends Topics> {
@@ -22,15 +24,20 @@ export interface OutboxOptions<Db extends PostgresDatabase, Given extends Topics
   db: Db
   topics: Given
   /**
+   * Topics whose messages are handled one after the other, per `orderKey`, and what happens to those behind one that
+   * failed for good: `'block'` holds them until somebody redrives or discards it, `'skip'` takes the next. Default none.
+   */
+  order?: { readonly [Topic in keyof Given]?: OrderPolicy }
+  /**
    * Where pg-boss connects for its own work, when `db` is no Pool of pg and no PGlite: it brings a small pool of its
    * own. Default `DATABASE_URL`.
    */
   connectionString?: string
-  /** The schema that pg-boss keeps its tables in. Default `pgboss`. */
+  /** The schema that pg-boss keeps its tables in: letters, digits and `_`. Default `pgboss`. */
   schema?: string
   /** How often a message is tried again before it goes to the dead letter queue. Default 5. */
   retryLimit?: number
-  /** The longest wait before another try, in seconds; it begins with 1 and doubles. Default 300. */
+  /** The longest wait before another try, in seconds. It is random, of up to 2, 4, 8 …. Default 300. */
   retryDelayMaxSeconds?: number
   /** How long an attempt may last, in seconds: then it is tried again. Default 60. */
   expireInSeconds?: number
@@ -42,15 +49,17 @@ export interface OutboxOptions<Db extends PostgresDatabase, Given extends Topics
 export interface SendMessageOptions {
   /** The same key is sent once. Default: from the guarded run that sends it, else none. */
   key?: string
+  /** Among messages of the same key the order is kept: needed where the topic keeps one (`order`). */
+  orderKey?: string
   /** Not before that time, or so many seconds from now. */
   startAfter?: Date | number
 }
 
 /** How a topic is worked off. */
 export interface WorkTopicsOptions {
-  /** Handlers that run at once, for each topic. Default 1. */
+  /** Handlers that run at once, for each topic. Each has a connection of the client while it runs. Default 1. */
   concurrency?: number
-  /** How often the queue is asked, in seconds. At least and by default 0.5. */
+  /** How often the queue is asked when there was nothing, in seconds. Default 0.5. */
   pollingIntervalSeconds?: number
 }
 
@@ -62,18 +71,13 @@ export interface DrainOptions {
 
 type HandlersOf<Given extends Topics, Tx> = { [Topic in keyof Given]?: Handler<OutputOf<Given[Topic]>, Tx> }
 
-/** A running worker. */
-export interface OutboxWorker {
-  /** Takes no more, and waits for what runs. */
-  stop(): Promise<void>
-}
-
 export interface Outbox<Db extends PostgresDatabase, Given extends Topics> {
   /**
    * Sends a message in the caller's transaction: it is there when that commits, and never was when it rolls back.
    *
    * @returns the message's ID, or undefined when the same key has been sent before.
-   * @throws {ThroughlineError} `OUTBOX_TOPIC_UNKNOWN`, `OUTBOX_PAYLOAD_INVALID`: nothing was sent.
+   * @throws {ThroughlineError} `OUTBOX_TOPIC_UNKNOWN`, `OUTBOX_PAYLOAD_INVALID`, `OUTBOX_ORDER_KEY_MISSING`: nothing
+   * was sent.
    */
   send<Topic extends keyof Given & string>(
     tx: TransactionOf<Db>,
@@ -98,13 +102,8 @@ export interface Outbox<Db extends PostgresDatabase, Given extends Topics> {
   stop(): Promise<void>
 }
 
-/** Where a message goes that failed for good. */
-export function deadLetterOf(topic: string): string {
-  return `${topic}.dead`
-}
-
 /**
- * @throws {TypeError} for a client that is none of Postgres.
+ * @throws {TypeError} for a client that is none of Postgres, or an option out of range.
  * @example
  * export const outbox = createOutbox({ db: pool, topics: defineTopics({ 'email.receipt': receiptSchema }) })
  * await transaction(pool, async (tx) => {
@@ -115,6 +114,7 @@ export function deadLetterOf(topic: string): string {
 export function createOutbox<Db extends PostgresDatabase, const Given extends Topics>(
   options: OutboxOptions<Db, Given>,
 ): Outbox<Db, Given> {
+  type Tx = TransactionOf<Db>
   const {
     db,
     topics,
@@ -123,49 +123,59 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     retryDelayMaxSeconds = 300,
     expireInSeconds = 60,
   } = options
+  const order: Readonly<Record<string, OrderPolicy | undefined>> = options.order ?? {}
+  assertOptions(schema, topics, order)
   const database = databaseOf('createOutbox', db)
-  const executor = (on: unknown) => ({
-    executeSql: async (text: string, values: unknown[] = []) => ({
-      rows: await database.rows(on, text, values),
-    }),
+  const outside = outsideRequests()
+  const on = (tx: unknown) => ({
+    db: {
+      executeSql: async (text: string, values: unknown[] = []) => ({
+        rows: await database.rows(tx, text, values),
+      }),
+    },
   })
-  const store = postgresStore(db)
-  /** Handles a message of that topic. */
-  const attemptsAt = (topic: string, handlers: HandlersOf<Given, TransactionOf<Db>>) => {
-    const payloadSchema = schemaOf(topics, topic)
-    const handler = handlers[topic] as Handler<unknown, TransactionOf<Db>>
-    return (job: QueuedJob) => attemptMessage(job, payloadSchema, store, handler)
-  }
   let starting: Promise<PgBoss> | undefined
 
   const started = () => {
-    starting ??= start().catch((error: unknown) => {
+    starting ??= outside(() =>
+      openQueue({
+        ...{ db, order, schema, retryLimit, retryDelayMaxSeconds, expireInSeconds },
+        topics: Object.keys(topics),
+        connectionString: options.connectionString,
+        pgBoss: options.pgBoss,
+      }),
+    ).catch((error: unknown) => {
       starting = undefined
       throw error
     })
     return starting
   }
 
-  async function start(): Promise<PgBoss> {
-    const pgBoss = await importPgBoss()
-    const boss = new pgBoss.PgBoss({
-      ...options.pgBoss,
-      schema,
-      ...connectionOf(db, options.connectionString, pgBoss),
-    })
-    // Reported by the calls that fail; without a listener it would end the process.
-    boss.on('error', () => {})
-    await boss.start()
-    for (const topic of Object.keys(topics)) {
-      await boss.createQueue(deadLetterOf(topic))
-      // A message takes these from its queue as it is sent; one that was made before may have had others.
-      const retries = { retryLimit, retryBackoff: true, retryDelay: 1, retryDelayMax: retryDelayMaxSeconds }
-      const queue = { deadLetter: deadLetterOf(topic), ...retries, expireInSeconds }
-      await boss.createQueue(topic, queue)
-      await boss.updateQueue(topic, queue)
+  /** Makes attempts at messages of a topic. */
+  function attemptsAt(boss: PgBoss, topic: string, handlers: HandlersOf<Given, Tx>) {
+    const setUp: AttemptSetUp<unknown> = {
+      ...{ database, client: db, schema: schemaOf(topics, topic) },
+      handler: handlers[topic] as Handler<unknown, unknown>,
+      async complete(job, tx, done) {
+        const { affected } = (await boss.complete(topic, job, done, on(tx))) as { affected: number }
+        return affected === 1
+      },
+      fail: (job, envelope, failure) =>
+        database.transaction(async (tx) => {
+          await boss.fail(topic, job, failure, on(tx))
+          if (job.retryCount < job.retryLimit) {
+            const startAfter = randomDelaySeconds(job)
+            await boss.update(topic, withFailure(envelope, failure), { id: job.id, startAfter, ...on(tx) })
+          } else if (order[topic] === 'skip') await boss.deleteJob(topic, job.id, on(tx))
+        }),
     }
-    return boss
+    return (job: QueuedJob, deadline?: AbortSignal) =>
+      attemptMessage(job, deadline === undefined ? setUp : { ...setUp, deadline })
   }
+
+  // Polls leave no spans: most find nothing, and one for each would bury the traces that matter.
+  const take = (boss: PgBoss, topic: string, most: number) =>
+    untraced(() => boss.fetch(topic, { includeMetadata: true, batchSize: most })) as Promise<QueuedJob[]>
 
   return {
     async start() {
@@ -176,35 +186,53 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
       starting = undefined
       await boss?.stop({ graceful: true })
     },
-    async send(tx, topic, payload, { key, startAfter } = {}) {
+    async send(tx, topic, payload, { key, orderKey, startAfter } = {}) {
       const valid = await validPayload(schemaOf(topics, topic), topic, payload)
-      if (starting === undefined && isPglite(driverOf(db))) throw notStartedError()
+      assertOrderKey(topic, order[topic], orderKey)
+      if (starting === undefined && hasOneConnection(db)) throw notStartedError()
       const boss = await started()
+      const place = orderKey === undefined ? undefined : { schema, topic, orderKey }
+      if (place !== undefined) await waitForTurn(database, tx, place)
       const id = messageIdOf(topic, key)
       const sent = await boss.send(topic, envelopeOf(valid), {
-        db: executor(tx),
+        ...on(tx),
         ...(id === undefined ? {} : { id }),
+        ...(orderKey === undefined ? {} : { singletonKey: orderKey }),
         ...(startAfter === undefined ? {} : { startAfter }),
       })
-      return sent ?? undefined
+      if (sent === null) return undefined
+      if (place !== undefined) await putBehind(database, tx, { ...place, id: sent })
+      return sent
     },
-    async work(handlers, workOptions = {}) {
+    async work(handlers, { concurrency = 1, pollingIntervalSeconds = 0.5 } = {}) {
+      assertWorkOptions(concurrency, pollingIntervalSeconds)
       const boss = await started()
-      const { concurrency = 1, pollingIntervalSeconds = 0.5 } = workOptions
       const topicsWorked = Object.keys(handlers)
-      for (const topic of topicsWorked) {
-        const attempt = attemptsAt(topic, handlers)
-        await boss.work(
-          topic,
-          { batchSize: 1, includeMetadata: true, localConcurrency: concurrency, pollingIntervalSeconds },
-          async (jobs) => {
-            for (const job of jobs) await attempt(job as QueuedJob)
-          },
+      const workers = topicsWorked.map((topic) => {
+        const attempt = attemptsAt(boss, topic, handlers)
+        const sweep = order[topic] === 'skip' ? sweeperOf(boss, topic) : async () => {}
+        return outside(() =>
+          startWorking({
+            topic,
+            hands: concurrency,
+            pollingIntervalMs: pollingIntervalSeconds * 1000,
+            handle: attempt,
+            async take(most) {
+              await sweep()
+              return take(boss, topic, most)
+            },
+          }),
         )
-      }
+      })
+      const unwatch = watchQueue({
+        schema,
+        topics: topicsWorked,
+        rows: (text, values) => database.rows('client', text, values),
+      })
       return {
         async stop() {
-          for (const topic of topicsWorked) await boss.offWork(topic, { wait: true })
+          unwatch()
+          await Promise.all(workers.map((worker) => worker.stop()))
         },
       }
     },
@@ -214,16 +242,13 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
       const endMs = performance.now() + deadlineMs
       const counts = { handled: 0, failed: 0, isEmpty: true }
       for (const topic of Object.keys(handlers)) {
-        const attempt = attemptsAt(topic, handlers)
+        const attempt = attemptsAt(boss, topic, handlers)
+        if (order[topic] === 'skip') await untraced(() => freeSkippedKeys(boss, topic))
         for (;;) {
           if (performance.now() >= endMs) return { ...counts, isEmpty: false }
-          const [job] = await boss.fetch(topic, { includeMetadata: true })
+          const [job] = await take(boss, topic, 1)
           if (job === undefined) break
-          const error = await inProcessSpan(topic, () => attempt({ ...(job as QueuedJob), signal: deadline }))
-          // Limited to this attempt: one that was given up meanwhile is no longer ours to settle.
-          if (error === undefined) await boss.complete(topic, job)
-          else await boss.fail(topic, job, error as object)
-          counts[error === undefined ? 'handled' : 'failed'] += 1
+          counts[(await attempt(job, deadline)) ? 'handled' : 'failed'] += 1
         }
       }
       return counts
@@ -231,52 +256,50 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
   }
 }
 
-/** A worker of pg-boss makes this span itself; what is fetched one by one has none. Resolves to the error, if any. */
-function inProcessSpan(topic: string, run: () => Promise<void>): Promise<unknown> {
-  const options = { root: true, kind: SpanKind.CONSUMER }
-  return trace.getTracer(SCOPE).startActiveSpan(`process ${topic}`, options, async (span) => {
-    try {
-      await run()
-      return undefined
-    } catch (error) {
-      span.setStatus({ code: SpanStatusCode.ERROR })
-      return error ?? new Error('The handler threw nothing.')
-    } finally {
-      span.end()
-    }
-  })
+/** How often keys are looked for that a killed process left blocked. */
+const SWEEP_EVERY_MS = 15_000
+
+function sweeperOf(boss: PgBoss, topic: string): () => Promise<void> {
+  let sweptAt = Number.NEGATIVE_INFINITY
+  return async () => {
+    if (performance.now() - sweptAt < SWEEP_EVERY_MS) return
+    sweptAt = performance.now()
+    await untraced(() => freeSkippedKeys(boss, topic))
+  }
 }
 
-/** What pg-boss does its own work on. It sends several statements at once, with transactions among them. */
-function connectionOf(
-  db: unknown,
-  connectionString: string | undefined = process.env.DATABASE_URL,
-  { fromPglite }: typeof import('pg-boss'),
-): ConstructorOptions {
-  const client = driverOf(db)
-  if (isPglite(client)) return { db: fromPglite(client as never), backend: 'pglite' }
-  if (isPgPool(client)) {
-    const { rows } = databaseOf('createOutbox', client)
-    return { db: { executeSql: async (text, values) => ({ rows: await rows('client', text, values) }) } }
-  }
-  if (connectionString !== undefined) return { connectionString, max: 4 }
-  throw new TypeError(
-    'createOutbox: "connectionString" must say where pg-boss connects, since "db" is no Pool of pg and no PGlite. DATABASE_URL is not set.',
+/** Full jitter: any wait up to the one that doubles, so that what failed together does not come back together. */
+function randomDelaySeconds({ retryCount, retryDelayMax }: QueuedJob): number {
+  return (
+    Math.random() * Math.min(retryDelayMax ?? Number.POSITIVE_INFINITY, 2 ** Math.min(retryCount + 1, 16))
   )
 }
 
-/** The client that a Drizzle database stands on; any other is its own. */
-function driverOf(db: unknown): unknown {
-  return (db as { $client?: unknown }).$client ?? db
+/** Names of schemas stand in statements as they are. */
+const SCHEMA_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,49}$/
+
+function assertOptions(schema: string, topics: Topics, order: Record<string, unknown>): void {
+  if (!SCHEMA_NAME.test(schema))
+    throw new TypeError(
+      'createOutbox: "schema" must be 1–50 letters, digits and _, and begin with none of the digits.',
+    )
+  for (const [topic, policy] of Object.entries(order)) {
+    if (!Object.hasOwn(topics, topic))
+      throw new TypeError(`createOutbox: "order" names "${topic}", which is none of its topics.`)
+    if (policy !== undefined && policy !== 'block' && policy !== 'skip')
+      throw new TypeError(`createOutbox: "order" of "${topic}" must be 'block' or 'skip'.`)
+  }
 }
 
-function isPglite(db: unknown): boolean {
-  return typeof (db as { execProtocol?: unknown }).execProtocol === 'function'
-}
-
-function isPgPool(db: unknown): db is PgPool {
-  const { totalCount, connect } = db as Partial<PgPool>
-  return typeof totalCount === 'number' && typeof connect === 'function'
+function assertWorkOptions(concurrency: number, pollingIntervalSeconds: number): void {
+  if (!Number.isInteger(concurrency) || concurrency < 1)
+    throw new TypeError(
+      `outbox.work: "concurrency" must be a whole number from 1 on, received ${concurrency}.`,
+    )
+  if (!(Number.isFinite(pollingIntervalSeconds) && pollingIntervalSeconds > 0))
+    throw new TypeError(
+      `outbox.work: "pollingIntervalSeconds" must be a number above 0, received ${pollingIntervalSeconds}.`,
+    )
 }
 
 // Its one connection is the transaction's, for which the queue's tables would wait for ever.
@@ -285,16 +308,4 @@ function notStartedError(): ThroughlineError {
     why: 'PGlite has one connection, and the transaction that sends has it.',
     fix: 'Call await outbox.start() before the transaction, as in instrumentation.ts.',
   })
-}
-
-async function importPgBoss(): Promise<typeof import('pg-boss')> {
-  try {
-    return await import('pg-boss')
-  } catch (cause) {
-    throw new ThroughlineError('PACKAGE_MISSING', 'The outbox needs pg-boss, which is not installed.', {
-      why: 'It is an optional peer of throughline, and needs Node 22.12 or later.',
-      fix: 'Install it: npm install pg-boss@12',
-      cause,
-    })
-  }
 }

@@ -8,8 +8,8 @@ export interface ActiveTransaction {
   client: unknown
   /** What the client hands out for it. */
   tx: unknown
-  /** Who began it: `transaction()`, or a guarded run, whose claim commits with it. */
-  owner: 'transaction' | 'idempotent run'
+  /** Who began it: `transaction()`, or a guarded run or a message's handler, whose being done commits with it. */
+  owner: 'transaction' | 'idempotent run' | 'message'
   /** The one around it, on another client. */
   outer: ActiveTransaction | undefined
 }

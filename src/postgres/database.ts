@@ -18,6 +18,8 @@ export interface Database<Tx> {
   rows(on: Tx | 'client', text: string, values?: readonly unknown[]): Promise<Row[]>
   /** Commits when `body` resolves, rolls back when it rejects. @param timeoutMs for clients that bound one */
   transaction<T>(body: (tx: Tx, run: RunStatement) => Promise<T>, timeoutMs?: number): Promise<T>
+  /** Ends a transaction's connection, for code that was given up may still hold it, and use it when it is another's. */
+  cut(tx: Tx): Promise<void>
 }
 
 // Methods with overloads, and callbacks that get a transaction, are told apart by name alone: `TransactionOf`
@@ -184,7 +186,9 @@ function ofDrizzle(db: DrizzleClient): Database<DrizzleClient> {
   keepAliveOnCut(db.$client)
   return databaseFrom<DrizzleClient>(
     db,
-    (queryable, text, params) => {
+    (queryable, text, values) => {
+      // On postgres.js it switches off what makes JSON of objects.
+      const params = values.map((value) => (isPlainObject(value) ? JSON.stringify(value) : value))
       // Drizzle asks its `sql` for SQL, and that for a text with parameters: this is both.
       const query = {
         getSQL: () => query,
@@ -197,6 +201,10 @@ function ofDrizzle(db: DrizzleClient): Database<DrizzleClient> {
     },
     (body) => db.transaction(body),
   )
+}
+
+function isPlainObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype
 }
 
 /** Pools and connections that are listened to. */
@@ -258,6 +266,8 @@ function ofPglite(db: PgliteClient): Database<PgliteClient> {
     // Only `exec` takes several statements, and only `query` takes values.
     (queryable, text, values) => (values.length > 0 ? queryable.query(text, values) : queryable.exec(text)),
     (body) => db.transaction(body),
+    // A transaction of PGlite that has ended refuses all statements by itself.
+    async () => {},
   )
 }
 
@@ -266,6 +276,10 @@ function databaseFrom<Queryable>(
   client: Queryable,
   send: (queryable: Queryable, text: string, values: unknown[]) => PromiseLike<unknown>,
   begin: <T>(body: (tx: Queryable) => Promise<T>, timeoutMs?: number) => Promise<T>,
+  cut: (tx: Queryable) => Promise<void> = async (tx) => {
+    // By the server, which all clients take note of; the answer to it is that the connection is gone.
+    await send(tx, 'SELECT pg_terminate_backend(pg_backend_pid())', []).then(undefined, () => {})
+  },
 ): Database<Queryable> {
   const rows = async (queryable: Queryable, text: string, values: readonly unknown[]) =>
     rowsOf(await send(queryable, text, [...values]))
@@ -279,6 +293,7 @@ function databaseFrom<Queryable>(
     run: runOn(client),
     rows: (on, text, values = []) => rows(on === 'client' ? client : (on as Queryable), text, values),
     transaction: (body, timeoutMs) => begin((tx) => body(tx, runOn(tx)), timeoutMs),
+    cut,
   }
 }
 

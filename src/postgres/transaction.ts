@@ -52,7 +52,8 @@ const MAX_BACKOFF_MS = 1_000
  * Runs `body` in a transaction: commits when it resolves, rolls back when it rejects. A serialization failure or a
  * deadlock runs the whole body again, after a wait of random length: what it does outside `tx` it may do twice.
  *
- * In a guarded run on the same client it is the run's own transaction, and commits with the claim.
+ * In a guarded run on the same client, and in the handler of a message, it is the run's own transaction, and commits
+ * with the run's being done.
  *
  * @throws {ThroughlineError} `TRANSACTION_NESTED` in the body of another of the same client: hand on its `tx`.
  * @throws {TypeError} for a client that is none of these, or an option out of range.
@@ -73,8 +74,8 @@ export async function transaction<Db extends PostgresDatabase, T>(
   if (!Number.isInteger(maxAttempts) || maxAttempts < 1)
     throw new TypeError(`transaction: "maxAttempts" must be a whole number above 0, received ${maxAttempts}.`)
   const active = activeTransactionOf(db)
-  if (active?.owner === 'idempotent run') return body(active.tx as TransactionOf<Db>)
-  if (active !== undefined) throw nestedError()
+  if (active?.owner === 'transaction') throw nestedError()
+  if (active !== undefined) return body(active.tx as TransactionOf<Db>)
   return trace
     .getTracer(SCOPE)
     .startActiveSpan(name === undefined ? 'transaction' : `transaction ${name}`, async (span) => {

@@ -34,6 +34,14 @@ export const ATTRIBUTE = {
 
   outboxTopic: 'outbox.topic',
   outboxAttempt: 'outbox.attempt',
+  outboxOutcome: 'outbox.outcome',
+  outboxState: 'outbox.state',
+
+  messagingSystem: 'messaging.system',
+  messagingOperation: 'messaging.operation.name',
+  messagingOperationType: 'messaging.operation.type',
+  messagingDestination: 'messaging.destination.name',
+  messagingMessageId: 'messaging.message.id',
 
   dbSystem: 'db.system.name',
   dbOperation: 'db.operation.name',
@@ -76,6 +84,14 @@ export const METRIC = {
   dbClientOperationDuration: 'db.client.operation.duration',
   /** Histogram, seconds: one call by `fetch` or undici. */
   httpClientRequestDuration: 'http.client.request.duration',
+  /** Counter: attempts at messages, by topic and outcome (`handled`, `retried`, `dead`). */
+  outboxAttempts: 'outbox.attempts',
+  /** Histogram, seconds: one attempt, by topic. */
+  outboxAttemptDuration: 'outbox.attempt.duration',
+  /** Gauge: messages that are not done, by topic and state (`ready`, `deferred`, `active`, `dead`). */
+  outboxMessages: 'outbox.messages',
+  /** Gauge, seconds: how long the oldest message has waited that is ready, by topic. */
+  outboxOldestAge: 'outbox.oldest.age',
   /** Counter: calls of the `raceStore` that failed. */
   raceStoreFailures: 'idempotency.race_store.failures',
   /** Counter: correlation headers that were sent and refused. */
