@@ -35,6 +35,8 @@ export type ThroughlineErrorCode =
   | 'OUTBOX_TOPIC_UNKNOWN'
   /** The outbox of an embedded database was used before it was started. */
   | 'OUTBOX_NOT_STARTED'
+  /** The database has no tables of an outbox. */
+  | 'OUTBOX_TABLES_MISSING'
   /** A payload that the topic's schema refuses. */
   | 'OUTBOX_PAYLOAD_INVALID'
   /** A message of a topic that keeps an order was sent without the key it is kept by. */

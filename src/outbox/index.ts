@@ -1,4 +1,14 @@
 export type { Attempt, Handler } from './attempt.js'
+export type { FailedAttempt } from './message.js'
+export {
+  type MessageFilter,
+  type MessageState,
+  type Messages,
+  type MessagesOptions,
+  type OutboxMessage,
+  openMessages,
+  type TopicSummary,
+} from './messages.js'
 export type { OrderPolicy } from './order.js'
 export {
   createOutbox,

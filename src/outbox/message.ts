@@ -1,6 +1,6 @@
 /** A message as it lies in the queue: the payload, where it came from, and what became of it so far. */
 import { createHash } from 'node:crypto'
-import { isCorrelationId, tryGetContext } from '../context/index.js'
+import { epochMs, isCorrelationId, tryGetContext } from '../context/index.js'
 import { activeRun } from '../idempotency/active-run.js'
 import { traceparentOf } from '../telemetry/sdk-pieces.js'
 
@@ -13,6 +13,8 @@ export interface Envelope {
     correlationId?: string | undefined
     traceparent?: string | undefined
     action?: string | undefined
+    /** ISO 8601. */
+    sentAt?: string | undefined
   }
   /** Attempts that failed and are known, the last ones: one that was killed left no word. The oldest first. */
   failed: FailedAttempt[]
@@ -42,6 +44,7 @@ export function envelopeOf(payload: unknown): Envelope {
       correlationId: requestContext?.correlationId,
       traceparent: traceparentOf(),
       action: requestContext?.action?.name,
+      sentAt: new Date(epochMs()).toISOString(),
     },
     failed: [],
   }
@@ -57,7 +60,7 @@ export function openEnvelope(data: unknown): Envelope {
   const { v, payload, from, failed } = (data ?? {}) as Partial<Envelope>
   if (v !== 1 || typeof from !== 'object' || from === null)
     return { v: 1, payload: data, from: {}, failed: [] }
-  const { correlationId, traceparent, action } = from
+  const { correlationId, traceparent, action, sentAt } = from
   return {
     v: 1,
     payload,
@@ -65,6 +68,7 @@ export function openEnvelope(data: unknown): Envelope {
       correlationId: isCorrelationId(correlationId) ? correlationId : undefined,
       traceparent: typeof traceparent === 'string' ? traceparent : undefined,
       action: typeof action === 'string' && /^[\w.$-]{1,128}$/.test(action) ? action : undefined,
+      sentAt: typeof sentAt === 'string' ? sentAt : undefined,
     },
     failed: Array.isArray(failed) ? failed.flatMap(failedAttempt) : [],
   }

@@ -81,12 +81,13 @@ async function makeQueues(boss: PgBoss, settings: QueueSettings): Promise<void> 
 }
 
 /** What pg-boss does its own work on. It sends several statements at once, with transactions among them. */
-function connectionOf(
-  db: PostgresDatabase,
+export function connectionOf(
+  db: PostgresDatabase | undefined,
   connectionString: string | undefined = process.env.DATABASE_URL,
   { fromPglite }: typeof import('pg-boss'),
 ): ConstructorOptions {
   const client = driverOf(db)
+  if (client === undefined && connectionString !== undefined) return { connectionString, max: 2 }
   if (isPglite(client)) return { db: fromPglite(client as never), backend: 'pglite' }
   if (isPgPool(client)) {
     const { rows } = databaseOf('createOutbox', client)
@@ -99,8 +100,8 @@ function connectionOf(
 }
 
 /** The client that a Drizzle database stands on; any other is its own. */
-function driverOf(db: PostgresDatabase): unknown {
-  return (db as { $client?: unknown }).$client ?? db
+function driverOf(db: PostgresDatabase | undefined): unknown {
+  return (db as { $client?: unknown } | undefined)?.$client ?? db
 }
 
 /** True for a database whose one connection the transaction has that a message is sent in. */
@@ -109,11 +110,11 @@ export function hasOneConnection(db: PostgresDatabase): boolean {
 }
 
 function isPglite(client: unknown): boolean {
-  return typeof (client as { execProtocol?: unknown }).execProtocol === 'function'
+  return typeof (client as { execProtocol?: unknown } | undefined)?.execProtocol === 'function'
 }
 
 function isPgPool(client: unknown): client is PgPool {
-  const { totalCount, connect } = client as Partial<PgPool>
+  const { totalCount, connect } = (client ?? {}) as Partial<PgPool>
   return typeof totalCount === 'number' && typeof connect === 'function'
 }
 
