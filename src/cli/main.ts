@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { isThroughlineError } from '../errors.js'
 import { keysCommand } from './keys.js'
+import { outboxCommand } from './outbox.js'
 import { printable } from './printable.js'
 import { traceCommand } from './trace.js'
 import { workerCommand } from './worker.js'
@@ -22,9 +23,10 @@ const program = new Command('throughline')
   .description('One ID per request: read its spans and log lines back, and work its outbox off.')
   .version(packageVersion(), '-V, --version')
   .helpCommand(false)
-for (const command of [traceCommand(), keysCommand(), workerCommand()]) program.addCommand(command)
+for (const command of [traceCommand(), keysCommand(), outboxCommand(), workerCommand()])
+  program.addCommand(command)
 // Subcommands added this way do not inherit it.
-for (const command of [program, ...program.commands])
+for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)])
   command.exitOverride().showHelpAfterError(seeHelp(command))
 
 try {
@@ -47,8 +49,9 @@ function failureText(error: unknown): string {
 }
 
 function seeHelp(command: Command): string {
-  const path = command === program ? 'throughline' : `throughline ${command.name()}`
-  return `See: ${path} --help`
+  const names = []
+  for (let named: Command | null = command; named !== null; named = named.parent) names.unshift(named.name())
+  return `See: ${names.join(' ')} --help`
 }
 
 // This file is `dist/src/cli/main.js` in the package.

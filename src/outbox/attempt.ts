@@ -109,7 +109,7 @@ async function settled<Tx>(
     logger.info(fields, 'message handled')
     return true
   } catch (error) {
-    const failure = failureOf(error, span)
+    const failure = failureOf(error, fields.attempt, span)
     outcome = job.retryCount < job.retryLimit ? 'retried' : 'dead'
     logger.error({ ...fields, outcome, err: error }, 'message failed')
     span.setAttribute(ATTRIBUTE.errorType, failure.type)
@@ -210,10 +210,11 @@ function spanOptionsOf(job: QueuedJob, { from, failed }: Envelope) {
   }
 }
 
-function failureOf(error: unknown, span: Span): FailedAttempt {
+function failureOf(error: unknown, attempt: number, span: Span): FailedAttempt {
   const logged = errorFields(error ?? new Error('The handler threw nothing.'))
   const { type = 'Error', message = '', stack } = logged ?? {}
   return {
+    attempt,
     type,
     message,
     ...(stack === undefined ? {} : { stack }),

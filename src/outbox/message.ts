@@ -22,6 +22,8 @@ export interface Envelope {
 
 /** What an attempt leaves that failed. */
 export interface FailedAttempt {
+  /** 1 for the first, and again after a redrive. 0 where it is not known. */
+  attempt: number
   /** Name of the error's class. */
   type: string
   message: string
@@ -76,12 +78,13 @@ export function openEnvelope(data: unknown): Envelope {
 
 /** What lies in the queue of a failed attempt, or none. */
 export function failedAttempt(value: unknown): FailedAttempt[] {
-  const { type, message, stack, at, traceparent } = (value ?? {}) as Partial<
+  const { attempt, type, message, stack, at, traceparent } = (value ?? {}) as Partial<
     Record<keyof FailedAttempt, unknown>
   >
   if (typeof message !== 'string') return []
   return [
     {
+      attempt: typeof attempt === 'number' && Number.isSafeInteger(attempt) ? attempt : 0,
       type: typeof type === 'string' ? type : 'Error',
       message,
       ...(typeof stack === 'string' ? { stack } : {}),

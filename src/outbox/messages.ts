@@ -109,7 +109,8 @@ export async function openMessages(options: MessagesOptions = {}): Promise<Messa
     registerInstance: false,
   })
   boss.on('error', () => {})
-  await boss.start().catch((error: unknown) => {
+  await boss.start().catch(async (error: unknown) => {
+    await boss.stop({ graceful: false }).catch(() => {})
     throw isMissing(error) ? tablesMissingError(schema, error) : error
   })
   const { executeSql } = boss.getDb()
@@ -221,6 +222,7 @@ function messageOf(row: Row): Entry {
   const last = [...failedAttempt(parsed(row.source_output)), ...failedAttempt(parsed(row.output))]
   const retryCount = Number(row.retry_count)
   const state = row.standing as MessageState
+  const attempts = row.is_begun === true || state === 'dead' ? retryCount + 1 : retryCount
   const isDone = state === 'done'
   const doneIn = (parsed(row.output) as { traceparent?: unknown } | null)?.traceparent
   const startedMs = row.started_ms === null ? undefined : Number(row.started_ms)
@@ -229,8 +231,9 @@ function messageOf(row: Row): Entry {
     messageId: String(row.message_id),
     topic: String(row.topic),
     state,
-    attempts: row.is_begun === true || state === 'dead' ? retryCount + 1 : retryCount,
-    maxAttempts: Number(row.retry_limit) + 1,
+    attempts,
+    // A dead letter bears the limit of its own queue.
+    maxAttempts: state === 'dead' ? attempts : Number(row.retry_limit) + 1,
     ...(typeof row.singleton_key === 'string' ? { orderKey: row.singleton_key } : {}),
     payload: envelope.payload,
     sent: {
