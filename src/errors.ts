@@ -45,6 +45,8 @@ export type ThroughlineErrorCode =
   | 'OUTBOX_ORDER_CHANGED'
   /** A handler lasted longer than it may. */
   | 'OUTBOX_ATTEMPT_EXPIRED'
+  /** A handler used its transaction when its attempt was over. */
+  | 'OUTBOX_ATTEMPT_OVER'
   /** A message was taken away from its handler while that ran. */
   | 'OUTBOX_CLAIM_LOST'
   /** A file or directory of spans or log lines cannot be read. */

@@ -23,6 +23,7 @@ import { errorFields } from '../logging/error-fields.js'
 import { logger } from '../logging/index.js'
 import { inTransaction } from '../postgres/active-transaction.js'
 import type { Database } from '../postgres/database.js'
+import { revocable } from '../postgres/revocable.js'
 import { count, recordSeconds } from '../telemetry/meter.js'
 import { ATTRIBUTE, EVENT, METRIC, SCOPE } from '../telemetry/names.js'
 import { spanContextOf, traceparentOf } from '../telemetry/sdk-pieces.js'
@@ -72,8 +73,8 @@ export interface AttemptSetUp<Tx> {
   deadline?: AbortSignal
 }
 
-/** How long a handler whose signal was aborted may take to end by itself, in milliseconds. */
-const GRACE_MS = 1_000
+/** How much longer than an attempt its transaction may last, where the client bounds one, in milliseconds. */
+const GRACE_MS = 5_000
 
 /** Runs the handler, and settles the message. Resolves to whether it is done; never rejects. */
 export async function attemptMessage<Tx>(job: QueuedJob, setUp: AttemptSetUp<Tx>): Promise<boolean> {
@@ -144,15 +145,11 @@ async function handled<Tx>(
   try {
     await database.transaction(
       async (tx) => {
-        const handling = inTransaction({ client, tx, owner: 'message' }, () =>
-          inActiveRun(messageId, async () => handler(payload, { ...attempt, tx })),
+        const lent = revocable(tx)
+        const handling = inTransaction({ client, tx: lent.tx, owner: 'message' }, () =>
+          inActiveRun(messageId, async () => handler(payload, { ...attempt, tx: lent.tx })),
         )
-        try {
-          await Promise.race([handling, expiry.expired])
-        } catch (error) {
-          if (expiry.signal.aborted && !(await endsWithin(handling, GRACE_MS))) await database.cut(tx)
-          throw error
-        }
+        await Promise.race([handling, expiry.expired]).finally(() => lent.revoke(overError()))
         if (!(await complete(job, tx, { traceparent: traceparentOf(span) }))) throw claimLostError()
       },
       job.expireInSeconds * 1000 + GRACE_MS,
@@ -171,18 +168,6 @@ function expiryOf({ expireInSeconds }: QueuedJob) {
   expired.catch(() => {})
   const timer = setTimeout(() => controller.abort(expiredError(expireInSeconds)), expireInSeconds * 1000)
   return { signal: controller.signal, expired, clear: () => clearTimeout(timer) }
-}
-
-async function endsWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms)
-  })
-  const ended = promise.then(
-    () => true,
-    () => true,
-  )
-  return Promise.race([ended, late]).finally(() => clearTimeout(timer))
 }
 
 /** Attributes by OpenTelemetry's conventions (https://opentelemetry.io/docs/specs/semconv/messaging/), and ours. */
@@ -227,6 +212,13 @@ function expiredError(seconds: number): ThroughlineError {
   return new ThroughlineError('OUTBOX_ATTEMPT_EXPIRED', `The handler lasted longer than ${seconds} s.`, {
     why: 'That is how long an attempt may last; what it wrote through tx was rolled back.',
     fix: 'Hand attempt.signal on to what the handler waits for, or raise expireInSeconds of createOutbox.',
+  })
+}
+
+function overError(): ThroughlineError {
+  return new ThroughlineError('OUTBOX_ATTEMPT_OVER', 'A transaction was used after its attempt was over.', {
+    why: "The handler had returned, or had lasted too long; the connection is another transaction's by now.",
+    fix: 'Await all that uses tx before the handler returns, and hand attempt.signal on to what it waits for.',
   })
 }
 

@@ -18,8 +18,6 @@ export interface Database<Tx> {
   rows(on: Tx | 'client', text: string, values?: readonly unknown[]): Promise<Row[]>
   /** Commits when `body` resolves, rolls back when it rejects. @param timeoutMs for clients that bound one */
   transaction<T>(body: (tx: Tx, run: RunStatement) => Promise<T>, timeoutMs?: number): Promise<T>
-  /** Ends a transaction's connection, for code that was given up may still hold it, and use it when it is another's. */
-  cut(tx: Tx): Promise<void>
 }
 
 // Methods with overloads, and callbacks that get a transaction, are told apart by name alone: `TransactionOf`
@@ -266,8 +264,6 @@ function ofPglite(db: PgliteClient): Database<PgliteClient> {
     // Only `exec` takes several statements, and only `query` takes values.
     (queryable, text, values) => (values.length > 0 ? queryable.query(text, values) : queryable.exec(text)),
     (body) => db.transaction(body),
-    // A transaction of PGlite that has ended refuses all statements by itself.
-    async () => {},
   )
 }
 
@@ -276,10 +272,6 @@ function databaseFrom<Queryable>(
   client: Queryable,
   send: (queryable: Queryable, text: string, values: unknown[]) => PromiseLike<unknown>,
   begin: <T>(body: (tx: Queryable) => Promise<T>, timeoutMs?: number) => Promise<T>,
-  cut: (tx: Queryable) => Promise<void> = async (tx) => {
-    // By the server, which all clients take note of; the answer to it is that the connection is gone.
-    await send(tx, 'SELECT pg_terminate_backend(pg_backend_pid())', []).then(undefined, () => {})
-  },
 ): Database<Queryable> {
   const rows = async (queryable: Queryable, text: string, values: readonly unknown[]) =>
     rowsOf(await send(queryable, text, [...values]))
@@ -293,7 +285,6 @@ function databaseFrom<Queryable>(
     run: runOn(client),
     rows: (on, text, values = []) => rows(on === 'client' ? client : (on as Queryable), text, values),
     transaction: (body, timeoutMs) => begin((tx) => body(tx, runOn(tx)), timeoutMs),
-    cut,
   }
 }
 

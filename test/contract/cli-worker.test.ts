@@ -16,11 +16,11 @@ import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runWithCorrelation } from '../../src/context/index.ts'
-import { migrate } from '../../src/idempotency/stores/postgres.ts'
 import { createOutbox } from '../../src/outbox/index.ts'
 import { transaction } from '../../src/postgres/transaction.ts'
 import { eventually } from '../support/eventually.ts'
 import { startPostgres } from '../support/postgres.ts'
+import { anything } from './outbox-topics.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 const PACKAGES = fileURLToPath(new URL('../../node_modules', import.meta.url))
@@ -28,11 +28,6 @@ const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
 
 const server = await startPostgres()
 const folder = mkdtempSync(join(tmpdir(), 'throughline-worker-'))
-
-/** Any payload. */
-const anything = {
-  '~standard': { version: 1 as const, vendor: 'test', validate: (value: unknown) => ({ value }) },
-}
 
 beforeAll(() => {
   // The app's packages: the repository's, and the package itself as it is built.
@@ -66,9 +61,8 @@ afterAll(async () => {
 
 describe.skipIf(server === undefined)('throughline worker', () => {
   const pool = new pg.Pool({ connectionString: server?.url })
-  const outbox = createOutbox({ db: pool, topics: { greet: anything } })
+  const outbox = createOutbox({ db: pool, topics: { greet: anything() } })
   beforeAll(async () => {
-    await migrate(pool)
     await pool.query('CREATE TABLE greetings (name text)')
     await outbox.start()
   })

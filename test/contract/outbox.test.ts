@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import { metrics } from '@opentelemetry/api'
+import { metrics as metricsSdk } from '@opentelemetry/sdk-node'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { getCorrelationId } from '../../src/context/index.ts'
@@ -13,6 +15,11 @@ import { postgresClients } from './postgres-clients.ts'
 
 const server = await startPostgres()
 const recorder = recordSpans()
+const metricReader = new metricsSdk.PeriodicExportingMetricReader({
+  exporter: new metricsSdk.InMemoryMetricExporter(metricsSdk.AggregationTemporality.CUMULATIVE),
+  exportIntervalMillis: 2 ** 30,
+})
+metrics.setGlobalMeterProvider(new metricsSdk.MeterProvider({ readers: [metricReader] }))
 const clients = await postgresClients(server?.url, 'outbox')
 const { pool, pglite } = clients
 beforeAll(async () => {
@@ -49,9 +56,7 @@ describe.each(clients.list)('an outbox on $name', ({ name, db: client, run }) =>
     const slug = name.replace(/\W/g, '_').toLowerCase()
     const schema = `pgboss_${slug}`
     const outbox = createOutbox({
-      db,
-      topics,
-      schema,
+      ...{ db, topics, schema, expireInSeconds: 1, retryDelayMaxSeconds: 1 },
       ...(server === undefined ? {} : { connectionString: server.url }),
     })
     const query = (text: string, values: unknown[] = []) => clients.rows(name, text, values)
@@ -155,14 +160,46 @@ describe.each(clients.list)('an outbox on $name', ({ name, db: client, run }) =>
         first?.spanContext().traceId,
       ])
     })
+
+    it('gives up a handler that never returns, and leaves it nothing to write with', async () => {
+      await transaction(db, (tx) => outbox.send(tx, 'payment.charge', { orderId: randomUUID() }))
+      const given: unknown[] = []
+      const signals: AbortSignal[] = []
+      const worker = await outbox.work({
+        'payment.charge': async (_payload, { tx, signal }) => {
+          given.push(tx)
+          signals.push(signal)
+          if (given.length === 1) await new Promise(() => {})
+        },
+      })
+      await eventually(() => expect(given).toHaveLength(2), 20_000)
+      await worker.stop()
+      expect(signals.map(({ aborted }) => aborted)).toEqual([true, false])
+      const late = async () => run(given[0], "INSERT INTO effects VALUES ('late')")
+      await expect(late()).rejects.toMatchObject({ code: 'OUTBOX_ATTEMPT_OVER' })
+      expect(await query("SELECT * FROM effects WHERE order_id = 'late'")).toEqual([])
+    })
+
+    it('hands its transaction to what asks for one in a handler', async () => {
+      const orderId = randomUUID()
+      await transaction(db, (tx) => outbox.send(tx, 'payment.charge', { orderId }))
+      const { handled } = await outbox.drain({
+        'payment.charge': (payload, { tx }) =>
+          transaction(db, async (inner) => {
+            expect(inner).toBe(tx)
+            await run(inner, `INSERT INTO effects VALUES ('${payload.orderId}')`)
+          }),
+      })
+      expect(handled).toBe(1)
+      expect(await query('SELECT order_id FROM effects WHERE order_id = $1', [orderId])).toHaveLength(1)
+    })
   })
 })
 
 describe.skipIf(server === undefined)('an outbox that is worked off', () => {
   const outbox = createOutbox({ db: pool, topics, schema: 'pgboss_drained' })
   const unforgiving = createOutbox({ db: pool, topics, schema: 'pgboss_unforgiving', retryLimit: 0 })
-  const impatient = createOutbox({ db: pool, topics, schema: 'pgboss_impatient', expireInSeconds: 1 })
-  const all = [outbox, unforgiving, impatient]
+  const all = [outbox, unforgiving]
   beforeAll(async () => {
     for (const each of all) await each.start()
   })
@@ -209,26 +246,123 @@ describe.skipIf(server === undefined)('an outbox that is worked off', () => {
     expect((await dead())[0].source_output).toMatchObject({ message: 'no such account' })
   })
 
-  it('gives up a handler that never returns, and tries again', async () => {
-    await send(randomUUID(), impatient)
-    let attempts = 0
-    let aborted = 0
-    const worker = await impatient.work({
-      'payment.charge': async (_payload, { signal }) => {
-        attempts += 1
-        if (attempts > 1) return
-        await new Promise((_, reject) => {
-          signal.addEventListener('abort', () => {
-            aborted += 1
-            reject(new Error('aborted'))
-          })
-        })
+  it('rolls back what a handler wrote whose message was taken away', async () => {
+    const orderId = randomUUID()
+    await send(orderId)
+    const effect = `INSERT INTO effects VALUES ('${orderId}')`
+    recorder.taken()
+    const { handled, failed } = await outbox.drain({
+      'payment.charge': async (_payload, { tx, messageId }) => {
+        await tx.query(effect)
+        // As an operator does, or the queue itself when the time is over.
+        await pool.query('DELETE FROM pgboss_drained.job WHERE id = $1', [messageId])
       },
     })
-    await eventually(() => expect([attempts, aborted]).toEqual([2, 1]), 25_000)
+    expect({ handled, failed }).toEqual({ handled: 0, failed: 1 })
+    const { rows } = await pool.query('SELECT * FROM effects WHERE order_id = $1', [orderId])
+    expect(rows).toEqual([])
+    const [span] = recorder.taken().filter(({ name }) => name === 'process payment.charge')
+    expect(span?.events[0]?.attributes?.['exception.message']).toContain('taken away from this attempt')
+  })
+
+  it('waits any time up to the limit before another try, so that many do not come back at once', async () => {
+    await Promise.all(Array.from({ length: 40 }, () => send(randomUUID())))
+    const { failed } = await outbox.drain({
+      'payment.charge': async () => {
+        throw new Error('all at once')
+      },
+    })
+    expect(failed).toBeGreaterThanOrEqual(40)
+    const { rows } = await pool.query<{ delay: number }>(
+      `SELECT extract(epoch FROM start_after - (data->'failed'->0->>'at')::timestamptz)::float8 AS delay
+       FROM pgboss_drained.job WHERE state = 'retry' AND jsonb_array_length(data->'failed') = 1`,
+    )
+    const delays = rows.map(({ delay }) => delay)
+    expect(Math.min(...delays)).toBeLessThan(0.9)
+    expect(Math.max(...delays)).toBeGreaterThan(1.1)
+    expect(Math.max(...delays)).toBeLessThan(2.5)
+    await pool.query('DELETE FROM pgboss_drained.job')
+  })
+
+  it('takes as many in one go as it has hands, and leaves no span of a look that found nothing', async () => {
+    const underWay = new Set<string>()
+    let most = 0
+    for (let message = 0; message < 12; message += 1) await send(String(message))
+    recorder.taken()
+    let handled = 0
+    const worker = await outbox.work(
+      {
+        'payment.charge': async ({ orderId }) => {
+          underWay.add(orderId)
+          most = Math.max(most, underWay.size)
+          await eventually(() => expect(most).toBe(4))
+          underWay.delete(orderId)
+          handled += 1
+        },
+      },
+      { concurrency: 4, pollingIntervalSeconds: 0.02 },
+    )
+    await eventually(() => expect(handled).toBe(12))
     await worker.stop()
+    expect(most).toBe(4)
+    const names = new Set(recorder.taken().map(({ name }) => name))
+    expect(names).toEqual(new Set(['process payment.charge', 'complete payment.charge']))
+  })
+
+  it('tells how much waits, for how long, and what failed', async () => {
+    for (const orderId of ['first', 'second', 'third']) await send(orderId, unforgiving)
+    const later = { orderId: 'later' }
+    await transaction(pool, (tx) => unforgiving.send(tx, 'payment.charge', later, { startAfter: 3600 }))
+    let close = () => {}
+    const closed = new Promise<void>((resolve) => {
+      close = resolve
+    })
+    const worker = await unforgiving.work({
+      'payment.charge': async () => {
+        await closed
+        throw new Error('no such account')
+      },
+    })
+    await eventually(async () =>
+      expect(await gauges()).toMatchObject({
+        ready: 2,
+        deferred: 1,
+        active: 1,
+        oldestAge: expect.any(Number),
+      }),
+    )
+    expect((await gauges()).oldestAge).toBeGreaterThan(0)
+    close()
+    await eventually(async () =>
+      expect(await gauges()).toMatchObject({ ready: 0, deferred: 1, active: 0, oldestAge: 0 }),
+    )
+    expect((await gauges()).dead).toBeGreaterThanOrEqual(3)
+    await worker.stop()
+    const counted = (await collected()).filter(
+      ({ name, attributes }) => name === 'outbox.attempts' && attributes['outbox.outcome'] === 'dead',
+    )
+    expect(counted[0]?.value).toBeGreaterThanOrEqual(3)
   })
 })
+
+/** The gauge of depth, by state, and the age of the oldest. */
+async function gauges(): Promise<Record<string, number>> {
+  const values: Record<string, number> = {}
+  for (const { name, attributes, value } of await collected()) {
+    if (name === 'outbox.messages') values[String(attributes['outbox.state'])] = value as number
+    if (name === 'outbox.oldest.age') values.oldestAge = value as number
+  }
+  return values
+}
+
+async function collected() {
+  const { resourceMetrics } = await metricReader.collect()
+  return resourceMetrics.scopeMetrics.flatMap(({ metrics: list }) =>
+    list.flatMap(({ descriptor, dataPoints }) =>
+      dataPoints.map(({ attributes, value }) => ({ name: descriptor.name, attributes, value })),
+    ),
+  )
+}
 
 describe('defineTopics', () => {
   it('refuses a name that is no queue, and a schema that is none', () => {

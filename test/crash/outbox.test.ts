@@ -14,7 +14,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { migrate } from '../../src/idempotency/stores/postgres.ts'
 import { startPostgres } from '../support/postgres.ts'
 import type { SetUp } from './outbox-process.ts'
 
@@ -41,7 +40,6 @@ beforeAll(async () => {
   sandbox.listen(0, '127.0.0.1')
   await once(sandbox, 'listening')
   if (server === undefined) return
-  await migrate(pool)
   await pool.query('CREATE TABLE orders (id uuid PRIMARY KEY, paid boolean NOT NULL DEFAULT false)')
   await pool.query('CREATE TABLE given_up (id uuid PRIMARY KEY)')
 })
