@@ -3,10 +3,16 @@ import { parseArgs } from 'node:util'
 import type { Benchmark, BenchOptions } from './benchmark.ts'
 import { clients } from './clients/index.ts'
 import { idempotency } from './idempotency/index.ts'
+import { outbox } from './outbox/index.ts'
 import { endAll } from './processes.ts'
 import { requestOverhead } from './request-overhead/index.ts'
 
-const BENCHMARKS: Record<string, Benchmark> = { 'request-overhead': requestOverhead, idempotency, clients }
+const BENCHMARKS: Record<string, Benchmark> = {
+  'request-overhead': requestOverhead,
+  idempotency,
+  clients,
+  outbox,
+}
 
 const DEFAULTS: BenchOptions = { rounds: 3, seconds: 6, connections: 8 }
 
