@@ -6,9 +6,15 @@ export { onRequestError }
 
 export async function register() {
   await registerThroughline()
-  // A real app makes its tables when it is deployed.
   if (process.env.NEXT_RUNTIME === 'nodejs') {
-    const { prepareDatabase } = await import('./lib/database')
+    // A real app makes its tables when it is deployed.
+    const { prepareDatabase } = await import('./lib/database.ts')
     await prepareDatabase()
+    const { outbox } = await import('./lib/outbox.ts')
+    await outbox().start()
+    if (!process.env.DATABASE_URL) {
+      const { startEmbeddedWorker } = await import('./lib/embedded-worker.ts')
+      await startEmbeddedWorker()
+    }
   }
 }

@@ -19,13 +19,24 @@ export interface OrderFields {
   quantity: number
 }
 
-/** Loads the page, fills in one form and posts it. */
-export async function placeOrder(url: string, way: Way, fields: OrderFields): Promise<Answer> {
+/** A form of the page as it was loaded: it can be sent again and again. */
+export interface OrderForm {
+  url: string
+  way: Way
+  hidden: [name: string, value: string][]
+}
+
+/** Loads the page and reads one of its forms. */
+export async function openForm(url: string, way: Way): Promise<OrderForm> {
   const page = await (await fetch(url)).text()
+  const hidden = [...hiddenFields(formOf(page, way))].filter(([name]) => name !== 'idempotencyKey')
+  return { url, way, hidden }
+}
+
+/** Fills in the form and posts it. */
+export async function submit({ url, way, hidden }: OrderForm, fields: OrderFields): Promise<Answer> {
   const body = new FormData()
-  for (const [name, value] of hiddenFields(formOf(page, way))) {
-    if (name !== 'idempotencyKey') body.append(name, value)
-  }
+  for (const [name, value] of hidden) body.append(name, value)
   for (const [name, value] of Object.entries(fields)) body.append(name, String(value))
   const response = await fetch(url, { method: 'POST', body })
   const html = await response.text()
@@ -37,6 +48,24 @@ export async function placeOrder(url: string, way: Way, fields: OrderFields): Pr
     orderId: orderId === undefined ? undefined : Number(orderId),
     message,
   }
+}
+
+/** An order as the page's table lists it. */
+export interface ListedOrder {
+  id: number
+  way: string
+  payment: string
+}
+
+/** The newest orders first. */
+export async function listOrders(url: string): Promise<ListedOrder[]> {
+  const page = await (await fetch(url)).text()
+  const [, body = ''] = /<tbody>(.*?)<\/tbody>/s.exec(page) ?? []
+  return [...body.matchAll(/<tr>(.*?)<\/tr>/gs)].map(([, row = '']) => {
+    const cells = [...row.matchAll(/<td>(.*?)<\/td>/gs)].map(([, cell = '']) => unescapeHtml(cell))
+    const [id, , , , way = '', payment = ''] = cells
+    return { id: Number(id), way, payment }
+  })
 }
 
 function formOf(page: string, way: Way): string {

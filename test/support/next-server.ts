@@ -27,6 +27,8 @@ export type LogLine = Record<string, unknown>
 
 export interface NextServer {
   url: string
+  /** Where it writes spans and log lines. */
+  directory: string
   process: ChildProcess
   /** Everything the server printed so far. */
   output(): string
@@ -98,6 +100,7 @@ export async function startApp(
   }, 60_000)
   return {
     url,
+    directory: outDirectory,
     process: child,
     output: () => output,
     spans: () => readSpans(outDirectory),

@@ -2,10 +2,12 @@
 
 import { revalidatePath } from 'next/cache'
 import { formField, idempotentAction } from 'throughline/next'
-import { insertOrder } from '../lib/database'
-import { type OrderState, readOrder } from '../lib/order-form'
-import { redis } from '../lib/redis'
-import { idempotencyStore } from '../lib/store'
+import { transaction } from 'throughline/transaction'
+import { database, insertOrder } from '../lib/database.ts'
+import { type OrderState, readOrder } from '../lib/order-form.ts'
+import { outbox } from '../lib/outbox.ts'
+import { redis } from '../lib/redis.ts'
+import { idempotencyStore } from '../lib/store.ts'
 
 /** An order, once per key, however often it is sent. */
 export const createOrder = idempotentAction(
@@ -25,15 +27,17 @@ export const createOrder = idempotentAction(
   async (run, _state: OrderState, form: FormData): Promise<OrderState> => {
     const order = readOrder(form)
     if (typeof order === 'string') return { status: 'refused', message: order }
-    // Commits with the key's record, or not at all.
-    const orderId = await insertOrder({ ...order, way: 'guarded' }, run.tx)
+    // The order, its charge and its receipt commit with the key's record, or not at all.
+    const orderId = await insertOrder(run.tx, { ...order, way: 'guarded', payment: 'charging' })
+    await outbox().send(run.tx, 'payment.charge', { orderId, cents: order.cents })
+    await outbox().send(run.tx, 'email.receipt', { orderId })
     run.log.info({ order_id: orderId }, 'order placed')
     revalidatePath('/')
     return { status: 'placed', orderId }
   },
 )
 
-/** The same as people write it by hand: get, create, set. Two at once both find nothing. */
+/** The same as people write it by hand: get, create, set. Two at once both find nothing. Nobody is charged. */
 export async function createOrderByHand(_state: OrderState, form: FormData): Promise<OrderState> {
   const client = redis()
   if (client === undefined) {
@@ -45,7 +49,9 @@ export async function createOrderByHand(_state: OrderState, form: FormData): Pro
   const key = `idempotency:${form.get('idempotencyKey')}`
   const seen = await client.get(key)
   if (seen !== null) return { status: 'placed', orderId: Number(seen) }
-  const orderId = await insertOrder({ ...order, way: 'by hand' })
+  const orderId = await transaction(database(), (tx) =>
+    insertOrder(tx, { ...order, way: 'by hand', payment: null }),
+  )
   await client.set(key, orderId, 'EX', 3600)
   revalidatePath('/')
   return { status: 'placed', orderId }

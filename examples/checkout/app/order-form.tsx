@@ -2,7 +2,8 @@
 
 import { useActionState } from 'react'
 import { IdempotencyKey, SubmitButton } from 'throughline/react'
-import type { OrderState } from '../lib/order-form'
+import { CATALOGUE, priceText } from '../lib/catalogue.ts'
+import type { OrderState } from '../lib/order-form.ts'
 
 interface OrderFormProps {
   name: string
@@ -20,7 +21,14 @@ export function OrderForm({ name, title, explanation, action }: OrderFormProps) 
       <form action={formAction} data-testid={name}>
         <IdempotencyKey keep={state.isUndecided === true} />
         <label>
-          Item <input name="item" defaultValue="Oolong tea" required maxLength={100} />
+          Item{' '}
+          <select name="item">
+            {[...CATALOGUE].map(([item, cents]) => (
+              <option key={item} value={item}>
+                {item}, {priceText(cents)}
+              </option>
+            ))}
+          </select>
         </label>
         <label>
           Quantity <input name="quantity" type="number" defaultValue={1} min={1} max={99} required />

@@ -1,8 +1,11 @@
 /** What the form sends, checked. */
+import { CATALOGUE } from './catalogue.ts'
 
 export interface OrderRequest {
   item: string
   quantity: number
+  /** Of the whole order. */
+  cents: number
 }
 
 /** What an action answers to the form. */
@@ -16,10 +19,10 @@ export interface OrderState {
 
 /** Reads the form, or says what is wrong with it. */
 export function readOrder(form: FormData): OrderRequest | string {
-  const item = form.get('item')
+  const item = String(form.get('item'))
+  const price = CATALOGUE.get(item)
+  if (price === undefined) return `Order one of these: ${[...CATALOGUE.keys()].join(', ')}.`
   const quantity = Number(form.get('quantity'))
-  if (typeof item !== 'string' || item.trim() === '' || item.length > 100)
-    return 'Say what you want, in up to 100 characters.'
   if (!Number.isInteger(quantity) || quantity < 1 || quantity > 99) return 'Order between 1 and 99.'
-  return { item: item.trim(), quantity }
+  return { item, quantity, cents: quantity * price }
 }
