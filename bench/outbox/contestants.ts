@@ -1,8 +1,8 @@
 /** Outboxes that send and handle the same messages, on the same Postgres. */
-import type { Pool } from 'pg'
+import type { Pool, PoolClient } from 'pg'
 import type { PgBoss } from 'pg-boss'
 import { built } from '../clients/contestants.ts'
-import { type CountedSpans, registerProvider } from '../clients/spans.ts'
+import { registerProvider } from '../clients/spans.ts'
 
 export interface Setting {
   pool: Pool
@@ -20,8 +20,6 @@ export interface Outbox {
 }
 
 export interface Contestant {
-  /** Spans that one handled message leaves. */
-  spans: number
   open(setting: Setting): Promise<Outbox>
 }
 
@@ -40,14 +38,13 @@ export const CONTESTANTS: Readonly<Record<string, Contestant>> = {
   'pg-boss': pgBoss('one by one'),
   'pg-boss in batches': pgBoss('in batches'),
   'pg-boss transactional': pgBoss('transactional'),
-  throughline: { spans: 6, open: openTraced },
-  'throughline not traced': { spans: 0, open: openThroughline },
+  throughline: { open: openTraced },
+  'throughline not traced': { open: openThroughline },
 }
 
 /** Its telemetry is switched off. It would wait out its interval after each message: it is woken instead. */
 function pgBoss(way: 'one by one' | 'in batches' | 'transactional'): Contestant {
   return {
-    spans: 0,
     async open({ pool, url, schema, hands }) {
       const { PgBoss } = await import('pg-boss')
       const boss = new PgBoss({
@@ -61,12 +58,12 @@ function pgBoss(way: 'one by one' | 'in batches' | 'transactional'): Contestant 
         async send(orderId) {
           await inTransaction(pool, async (tx) => {
             await tx.query(ORDER, [orderId])
-            const db = { executeSql: (text: string, values?: unknown[]) => tx.query(text, values) }
+            const db = { executeSql: (text: string, values: unknown[] = []) => tx.query(text, values) }
             await boss.send(TOPIC, { orderId }, { db })
           })
         },
         async work(isWriting, onHandled) {
-          await (way === 'in batches' ? workInBatches : workOneByOne)(boss)
+          await (way === 'in batches' ? workInBatches : workOneByOne)()
           return () => boss.offWork(TOPIC, { wait: true })
 
           async function workInBatches(): Promise<void> {
@@ -111,15 +108,12 @@ type PgBossDatabase = ReturnType<PgBoss['getDb']>
 
 /** With all that `register()` sets up for spans. */
 async function openTraced(setting: Setting): Promise<Outbox> {
-  await traced()
+  await trace()
   return openThroughline(setting)
 }
 
-let spans: CountedSpans | undefined
-
 /** Spans are made and batched; what exporting costs is left out. */
-export async function traced(): Promise<CountedSpans> {
-  if (spans !== undefined) return spans
+async function trace(): Promise<void> {
   const { correlateProvider } = await built<typeof import('../../instrumentation/tracer-provider.ts')>(
     'instrumentation/tracer-provider',
   )
@@ -129,12 +123,11 @@ export async function traced(): Promise<CountedSpans> {
   const { default: pg } = await import('pg')
   hooks.wrapPgClient(pg.Client.prototype as never)
   hooks.wrapPgPool(pg.Pool.prototype as never)
-  spans = registerProvider({
+  registerProvider({
     isSampled: true,
     idGenerator: correlationIdGenerator(),
     decorate: (provider) => correlateProvider(provider, { nextInternals: false }),
   })
-  return spans
 }
 
 async function openThroughline({ pool, schema, hands }: Setting): Promise<Outbox> {
@@ -172,7 +165,7 @@ async function openThroughline({ pool, schema, hands }: Setting): Promise<Outbox
   }
 }
 
-async function inTransaction(pool: Pool, body: (tx: Awaited<ReturnType<Pool['connect']>>) => Promise<void>) {
+async function inTransaction(pool: Pool, body: (tx: PoolClient) => Promise<void>) {
   const client = await pool.connect()
   try {
     await client.query('BEGIN')

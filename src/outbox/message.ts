@@ -44,7 +44,10 @@ export function envelopeOf(payload: unknown): Envelope {
     payload,
     from: {
       correlationId: requestContext?.correlationId,
-      traceparent: traceparentOf(),
+      // Read when it is written, which is within the span of the send.
+      get traceparent() {
+        return traceparentOf()
+      },
       action: requestContext?.action?.name,
       sentAt: new Date(epochMs()).toISOString(),
     },

@@ -14,7 +14,7 @@ import { type AttemptSetUp, attemptMessage, type Handler, type QueuedJob } from 
 import { envelopeOf, messageIdOf, withFailure } from './message.js'
 import { watchQueue } from './metrics.js'
 import { assertOrderKey, freeSkippedKeys, type OrderPolicy, putBehind, waitForTurn } from './order.js'
-import { hasOneConnection, openQueue, outsideRequests } from './queue.js'
+import { hasOneConnection, outsideRequests, sharedQueue } from './queue.js'
 import { type InputOf, type OutputOf, schemaOf, type Topics, validPayload } from './topics.js'
 import { type OutboxWorker, startWorking } from './worker.js'
 
@@ -127,29 +127,20 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
   assertOptions(schema, topics, order)
   const database = databaseOf('createOutbox', db)
   const outside = outsideRequests()
+  // What is done is a span of pg-boss; its statements would be a second one for each.
   const on = (tx: unknown) => ({
     db: {
       executeSql: async (text: string, values: unknown[] = []) => ({
-        rows: await database.rows(tx, text, values),
+        rows: await untraced(() => database.rows(tx, text, values)),
       }),
     },
   })
-  let starting: Promise<PgBoss> | undefined
-
-  const started = () => {
-    starting ??= outside(() =>
-      openQueue({
-        ...{ db, order, schema, retryLimit, retryDelayMaxSeconds, expireInSeconds },
-        topics: Object.keys(topics),
-        connectionString: options.connectionString,
-        pgBoss: options.pgBoss,
-      }),
-    ).catch((error: unknown) => {
-      starting = undefined
-      throw error
-    })
-    return starting
-  }
+  const queue = sharedQueue({
+    ...{ db, order, schema, retryLimit, retryDelayMaxSeconds, expireInSeconds },
+    topics: Object.keys(topics),
+    connectionString: options.connectionString,
+    pgBoss: options.pgBoss,
+  })
 
   /** Makes attempts at messages of a topic. */
   function attemptsAt(boss: PgBoss, topic: string, handlers: HandlersOf<Given, Tx>) {
@@ -179,18 +170,14 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
 
   return {
     async start() {
-      await started()
+      await queue.started()
     },
-    async stop() {
-      const boss = await starting?.catch(() => undefined)
-      starting = undefined
-      await boss?.stop({ graceful: true })
-    },
+    stop: () => queue.stop(),
     async send(tx, topic, payload, { key, orderKey, startAfter } = {}) {
       const valid = await validPayload(schemaOf(topics, topic), topic, payload)
       assertOrderKey(topic, order[topic], orderKey)
-      if (starting === undefined && hasOneConnection(db)) throw notStartedError()
-      const boss = await started()
+      if (!queue.isStarted() && hasOneConnection(db)) throw notStartedError()
+      const boss = await queue.started()
       const place = orderKey === undefined ? undefined : { schema, topic, orderKey }
       if (place !== undefined) await waitForTurn(database, tx, place)
       const id = messageIdOf(topic, key)
@@ -206,7 +193,7 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     },
     async work(handlers, { concurrency = 1, pollingIntervalSeconds = 0.5 } = {}) {
       assertWorkOptions(concurrency, pollingIntervalSeconds)
-      const boss = await started()
+      const boss = await queue.started()
       const topicsWorked = Object.keys(handlers)
       const workers = topicsWorked.map((topic) => {
         const attempt = attemptsAt(boss, topic, handlers)
@@ -237,7 +224,7 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
       }
     },
     async drain(handlers, { deadlineMs = 10_000 } = {}) {
-      const boss = await started()
+      const boss = await queue.started()
       const deadline = AbortSignal.timeout(deadlineMs)
       const endMs = performance.now() + deadlineMs
       const counts = { handled: 0, failed: 0, isEmpty: true }
@@ -306,6 +293,6 @@ function assertWorkOptions(concurrency: number, pollingIntervalSeconds: number):
 function notStartedError(): ThroughlineError {
   return new ThroughlineError('OUTBOX_NOT_STARTED', 'A message was sent before the outbox was started.', {
     why: 'PGlite has one connection, and the transaction that sends has it.',
-    fix: 'Call await outbox.start() before the transaction, as in instrumentation.ts.',
+    fix: 'Call await outbox.start() before the transaction, as in instrumentation.ts. It counts for all bundles of Next that share the client: keep that on globalThis.',
   })
 }

@@ -1,6 +1,7 @@
 /** The queue that an outbox lies in: pg-boss 12 (https://pgboss.io), on the app's own client where that can be. */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { ConstructorOptions, PgBoss } from 'pg-boss'
+import { processWide } from '../context/index.js'
 import { ThroughlineError } from '../errors.js'
 import { logger } from '../logging/index.js'
 import { databaseOf, type PgPool, type PostgresDatabase } from '../postgres/database.js'
@@ -35,8 +36,47 @@ export function deadLetterOf(topic: string): string {
 /** How often trouble with the queue's own upkeep is told, at most. */
 const TROUBLE_EVERY_MS = 60_000
 
+/** The queue of one outbox, started when it is first needed. */
+export interface SharedQueue {
+  started(): Promise<PgBoss>
+  isStarted(): boolean
+  stop(): Promise<void>
+}
+
+/** By the app's client, then by what is asked of the queue. */
+const queues = processWide('outbox.queues', () => new WeakMap<object, Map<string, Promise<PgBoss>>>())
+
+/**
+ * Next loads a module once per bundle: outboxes that are made alike, on one client, are one queue, which one of them
+ * may start for the others.
+ */
+export function sharedQueue(settings: QueueSettings): SharedQueue {
+  const { db, ...rest } = settings
+  const ofClient = queues.get(db) ?? new Map<string, Promise<PgBoss>>()
+  queues.set(db, ofClient)
+  const key = JSON.stringify(rest)
+  const outside = outsideRequests()
+  return {
+    started() {
+      const known = ofClient.get(key)
+      if (known !== undefined) return known
+      const starting = outside(() => openQueue(settings))
+      ofClient.set(key, starting)
+      starting.catch(() => ofClient.delete(key))
+      return starting
+    },
+    isStarted: () => ofClient.has(key),
+    async stop() {
+      const starting = ofClient.get(key)
+      ofClient.delete(key)
+      const boss = await starting?.catch(() => undefined)
+      await boss?.stop({ graceful: true })
+    },
+  }
+}
+
 /** Connects, and makes pg-boss' tables and the queues where they are missing. Its upkeep leaves no spans. */
-export async function openQueue(settings: QueueSettings): Promise<PgBoss> {
+async function openQueue(settings: QueueSettings): Promise<PgBoss> {
   const pgBoss = await importPgBoss()
   const boss = new pgBoss.PgBoss({
     ...settings.pgBoss,
@@ -91,7 +131,10 @@ export function connectionOf(
   if (isPglite(client)) return { db: fromPglite(client as never), backend: 'pglite' }
   if (isPgPool(client)) {
     const { rows } = databaseOf('createOutbox', client)
-    return { db: { executeSql: async (text, values) => ({ rows: await rows('client', text, values) }) } }
+    const executeSql = async (text: string, values?: unknown[]) => ({
+      rows: await untraced(() => rows('client', text, values)),
+    })
+    return { db: { executeSql } }
   }
   if (connectionString !== undefined) return { connectionString, max: 4 }
   throw new TypeError(

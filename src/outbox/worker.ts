@@ -2,6 +2,7 @@
  * Hands that work a topic off: as many messages at once as there are hands, asked for in one go, and asked for again as
  * soon as a hand is free.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { logger } from '../logging/index.js'
 
 /** A running worker. */
@@ -21,6 +22,9 @@ export interface WorkLoop<Job> {
   /** Never rejects. */
   handle(job: Job): Promise<unknown>
 }
+
+/** How long it waits for other hands, where few are free. */
+const GATHER_MS = 2
 
 /** The longest wait while the database does not answer. */
 const MAX_OUTAGE_WAIT_MS = 5_000
@@ -44,7 +48,10 @@ export function startWorking<Job>(loop: WorkLoop<Job>): OutboxWorker {
         waitMs = Math.min(MAX_OUTAGE_WAIT_MS, loop.pollingIntervalMs * 2 ** Math.min(failures, 10))
         if (failures === 1) logger.warn({ topic: loop.topic, err: error }, 'outbox cannot be read')
       }
-      if (!isStopping) await alarm.sleep(running.size < loop.hands ? waitMs : undefined)
+      if (isStopping) break
+      await alarm.sleep(running.size < loop.hands ? waitMs : undefined)
+      // Others will be free in a moment: one look for several is cheaper than one for each.
+      if (running.size > loop.hands / 2) await sleep(GATHER_MS)
     }
     await Promise.all(running)
   }

@@ -11,3 +11,8 @@ const SUPPRESS_TRACING = createContextKey('OpenTelemetry SDK Context Key SUPPRES
 export function untraced<T>(fn: () => T): T {
   return context.with(context.active().setValue(SUPPRESS_TRACING, true), fn)
 }
+
+/** True where nothing is recorded. */
+export function isUntraced(): boolean {
+  return context.active().getValue(SUPPRESS_TRACING) === true
+}

@@ -2,6 +2,7 @@
 import type { Attributes, Span } from '@opentelemetry/api'
 import { tryGetContext } from '../../context/index.js'
 import { ATTRIBUTE } from '../../telemetry/names.js'
+import { isUntraced } from '../../telemetry/untraced.js'
 import { type ClientTarget, closeCall, failCall, type OpenCall, openCall } from '../client-span.js'
 import { describeSql, type SqlDialect } from './sql-text.js'
 
@@ -12,7 +13,8 @@ export interface DatabaseTarget extends ClientTarget {
 }
 
 /**
- * Opens the span of a statement, under the active one. Undefined outside a request: nothing is shown then.
+ * Opens the span of a statement, under the active one. Undefined outside a request, and where nothing is recorded:
+ * nothing is shown then.
  *
  * @param text the statement as the app wrote it; its literals are left out of the span
  * @param batchSize statements in it, when it is a batch sent as one
@@ -25,7 +27,7 @@ export function openStatement(
   isFilledIn?: boolean,
 ): OpenCall | undefined {
   const requestContext = tryGetContext()
-  if (requestContext === undefined) return undefined
+  if (requestContext === undefined || isUntraced()) return undefined
   const { operation, tables, summary, text: queryText } = describeSql(text, target.system, isFilledIn)
   const attributes: Attributes = {
     [ATTRIBUTE.dbQuerySummary]: summary,
