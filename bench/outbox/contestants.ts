@@ -153,8 +153,8 @@ async function openThroughline({ pool, schema, hands }: Setting): Promise<Outbox
     async work(isWriting, onHandled) {
       const worker = await outbox.work(
         {
-          [TOPIC]: async ({ orderId }, { tx }) => {
-            if (isWriting) await tx.query(EFFECT, [orderId])
+          [TOPIC]: async ({ orderId }, { complete }) => {
+            if (isWriting) await complete((tx) => tx.query(EFFECT, [orderId]))
             onHandled(orderId)
           },
         },

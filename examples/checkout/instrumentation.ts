@@ -11,7 +11,7 @@ export async function register() {
     const { prepareDatabase } = await import('./lib/database.ts')
     await prepareDatabase()
     const { outbox } = await import('./lib/outbox.ts')
-    await outbox().start()
+    await outbox.start()
     if (!process.env.DATABASE_URL) {
       const { startEmbeddedWorker } = await import('./lib/embedded-worker.ts')
       await startEmbeddedWorker()

@@ -1,18 +1,15 @@
 /**
- * One attempt at a message: the context it was sent in, a trace of its own, and the handler in one transaction with the
- * message's being done.
+ * One attempt at a message: the context it was sent in, a trace of its own, the handler, and what became of it.
  *
- *   taken ──► begin ──► handler ──► complete ──► commit        done, once
- *                          │            │
- *                          │ throws     │ the message is no longer this attempt's
- *                          │ or expires │
- *                          └─────┬──────┘
- *                                ▼
- *                            rollback ──► fail                 tried again, or a dead letter
+ *   taken ──► handler ──► complete: begin ──► writes ──► done ──► commit      done, once
+ *                │                              │          │
+ *                │ throws or expires            │ throws   │ the message is no longer this attempt's
+ *                ▼                              ▼          ▼
+ *              fail ◄───────────────────────── rollback ◄──┘                  tried again, or a dead letter
  *
  * The queue lies in the same database, so its own record of the message is the receipt: it is completed in the
- * handler's transaction, and only for the attempt that took it. A second record, as `runOnce` keeps one, would say the
- * same at the price of two more statements.
+ * transaction of the handler's writes, and only for the attempt that took it. A second record, as `runOnce` keeps one,
+ * would say the same at the price of two more statements. No transaction is open while the handler calls others.
  */
 import { type Link, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
@@ -24,6 +21,7 @@ import { logger } from '../logging/index.js'
 import { inTransaction } from '../postgres/active-transaction.js'
 import type { Database } from '../postgres/database.js'
 import { revocable } from '../postgres/revocable.js'
+import { runTransaction } from '../postgres/transaction.js'
 import { count, recordSeconds } from '../telemetry/meter.js'
 import { ATTRIBUTE, EVENT, METRIC, SCOPE } from '../telemetry/names.js'
 import { spanContextOf, traceparentOf } from '../telemetry/sdk-pieces.js'
@@ -48,12 +46,19 @@ export interface Attempt<Tx> {
   messageId: string
   /** 1 for the first. */
   attempt: number
-  /** Commits with the message's being done: what is written through it is written once. */
-  tx: Tx
   correlationId: string
   /** Aborted when the attempt has lasted too long: then it is given up, and tried again. */
   signal: AbortSignal
   log: Logger
+  /**
+   * Writes, and says that the message is done, in one transaction: both are there or neither, so what is written through
+   * `tx` is written once. It stands last, after the calls to others. A handler that returns without it is done too.
+   *
+   * A serialization failure or a deadlock runs the body again.
+   *
+   * @throws {ThroughlineError} `OUTBOX_CLAIM_LOST` when another attempt has the message by now; nothing was written.
+   */
+  complete<T>(body: (tx: Tx) => Promise<T>): Promise<T>
 }
 
 export type Handler<Payload, Tx> = (payload: Payload, attempt: Attempt<Tx>) => Promise<unknown>
@@ -65,8 +70,8 @@ export interface AttemptSetUp<Tx> {
   client: unknown
   schema: PayloadSchema
   handler: Handler<unknown, Tx>
-  /** Says in the transaction that the message is done. False when it is no longer this attempt's. */
-  complete(job: QueuedJob, tx: Tx, done: { traceparent: string | undefined }): Promise<boolean>
+  /** Says, in the transaction or by itself, that the message is done. False when it is no longer this attempt's. */
+  complete(job: QueuedJob, on: Tx | 'client', done: { traceparent: string | undefined }): Promise<boolean>
   /** Says that the attempt failed. */
   fail(job: QueuedJob, envelope: Envelope, failure: FailedAttempt): Promise<void>
   /** Aborted when whoever works has no more time. */
@@ -135,27 +140,86 @@ async function handled<Tx>(
   job: QueuedJob,
   envelope: Envelope,
   correlationId: string,
-  { database, client, schema, handler, complete, deadline }: AttemptSetUp<Tx>,
+  setUp: AttemptSetUp<Tx>,
 ): Promise<void> {
+  const { schema, handler, deadline } = setUp
   const payload = await validPayload(schema, job.name, envelope.payload)
   const messageId = messageIdOfJob(job)
   const expiry = expiryOf(job)
-  const signal = deadline === undefined ? expiry.signal : AbortSignal.any([expiry.signal, deadline])
-  const attempt = { messageId, attempt: job.retryCount + 1, correlationId, signal, log: logger }
+  const completion = new Completion(job, setUp, expiry.expired, span)
+  const attempt: Attempt<Tx> = {
+    ...{ messageId, attempt: job.retryCount + 1, correlationId, log: logger },
+    signal: deadline === undefined ? expiry.signal : AbortSignal.any([expiry.signal, deadline]),
+    complete: (body) => completion.write(body),
+  }
   try {
-    await database.transaction(
-      async (tx) => {
-        const lent = revocable(tx)
-        const handling = inTransaction({ client, tx: lent.tx, owner: 'message' }, () =>
-          inActiveRun(messageId, async () => handler(payload, { ...attempt, tx: lent.tx })),
-        )
-        await Promise.race([handling, expiry.expired]).finally(() => lent.revoke(overError()))
-        if (!(await complete(job, tx, { traceparent: traceparentOf(span) }))) throw claimLostError()
-      },
-      job.expireInSeconds * 1000 + GRACE_MS,
+    await Promise.race([inActiveRun(messageId, async () => handler(payload, attempt)), expiry.expired])
+    await completion.end()
+  } catch (error) {
+    // Done is done: another try would do it twice.
+    if (!completion.isDone) throw error
+    logger.error(
+      { topic: job.name, message_id: messageId, err: error },
+      'handler failed after its message was done',
     )
   } finally {
     expiry.clear()
+  }
+}
+
+/** Says once that a message is done. */
+class Completion<Tx> {
+  isDone = false
+  #isBegun = false
+  #failure: unknown
+  readonly #job: QueuedJob
+  readonly #setUp: AttemptSetUp<Tx>
+  readonly #expired: Promise<never>
+  readonly #done: { traceparent: string | undefined }
+
+  constructor(job: QueuedJob, setUp: AttemptSetUp<Tx>, expired: Promise<never>, span: Span) {
+    this.#job = job
+    this.#setUp = setUp
+    this.#expired = expired
+    this.#done = { traceparent: traceparentOf(span) }
+  }
+
+  async write<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
+    if (this.#isBegun) throw completedTwiceError()
+    this.#isBegun = true
+    const { database } = this.#setUp
+    const timeoutMs = this.#job.expireInSeconds * 1000 + GRACE_MS
+    try {
+      const value = await runTransaction(database, (tx) => this.#writeIn(tx, body), { timeoutMs })
+      this.isDone = true
+      return value
+    } catch (error) {
+      this.#failure = error ?? new Error('The body of complete threw nothing.')
+      throw error
+    }
+  }
+
+  async #writeIn<T>(tx: Tx, body: (tx: Tx) => Promise<T>): Promise<T> {
+    const { client, complete } = this.#setUp
+    const lent = revocable(tx, overError)
+    try {
+      const writing = inTransaction({ client, tx: lent.tx, owner: 'message' }, () => body(lent.tx))
+      const value = await Promise.race([writing, this.#expired])
+      if (!(await complete(this.#job, tx, this.#done))) throw claimLostError()
+      return value
+    } finally {
+      lent.revoke()
+    }
+  }
+
+  /** For a handler that has returned. @throws what kept it from writing, also where the handler made nothing of it. */
+  async end(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure
+    if (this.isDone) return
+    if (this.#isBegun) throw notAwaitedError()
+    this.#isBegun = true
+    if (!(await this.#setUp.complete(this.#job, 'client', this.#done))) throw claimLostError()
+    this.isDone = true
   }
 }
 
@@ -210,16 +274,34 @@ function failureOf(error: unknown, attempt: number, span: Span): FailedAttempt {
 
 function expiredError(seconds: number): ThroughlineError {
   return new ThroughlineError('OUTBOX_ATTEMPT_EXPIRED', `The handler lasted longer than ${seconds} s.`, {
-    why: 'That is how long an attempt may last; what it wrote through tx was rolled back.',
+    why: 'That is how long an attempt may last; what complete wrote was rolled back.',
     fix: 'Hand attempt.signal on to what the handler waits for, or raise expireInSeconds of createOutbox.',
   })
 }
 
 function overError(): ThroughlineError {
-  return new ThroughlineError('OUTBOX_ATTEMPT_OVER', 'A transaction was used after its attempt was over.', {
-    why: "The handler had returned, or had lasted too long; the connection is another transaction's by now.",
-    fix: 'Await all that uses tx before the handler returns, and hand attempt.signal on to what it waits for.',
+  return new ThroughlineError('OUTBOX_ATTEMPT_OVER', 'A transaction was used after it was over.', {
+    why: 'The body of complete had returned, or the attempt had lasted too long; its connection serves others by now.',
+    fix: 'Await all that uses tx before the body of complete returns.',
   })
+}
+
+function completedTwiceError(): ThroughlineError {
+  return new ThroughlineError('OUTBOX_ATTEMPT_OVER', 'A message was completed twice.', {
+    why: "What the second one writes would not commit with the message's being done.",
+    fix: 'Write all of it in the body of one call of complete.',
+  })
+}
+
+function notAwaitedError(): ThroughlineError {
+  return new ThroughlineError(
+    'OUTBOX_ATTEMPT_OVER',
+    'A handler returned while its message was being completed.',
+    {
+      why: 'The promise of complete was not awaited, so nothing is known of what it writes.',
+      fix: 'Await it: await complete(async (tx) => { … }).',
+    },
+  )
 }
 
 function claimLostError(): ThroughlineError {
@@ -227,7 +309,7 @@ function claimLostError(): ThroughlineError {
     'OUTBOX_CLAIM_LOST',
     'The message was taken away from this attempt while its handler ran.',
     {
-      why: 'It had lasted longer than it may, or somebody discarded or redrove it; what it wrote through tx was rolled back.',
+      why: 'It had lasted longer than it may, or somebody discarded or redrove it; what complete wrote was rolled back.',
       fix: 'Nothing is lost: another attempt has the message. If it happens often, raise expireInSeconds of createOutbox.',
     },
   )

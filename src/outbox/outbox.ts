@@ -147,8 +147,8 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     const setUp: AttemptSetUp<unknown> = {
       ...{ database, client: db, schema: schemaOf(topics, topic) },
       handler: handlers[topic] as Handler<unknown, unknown>,
-      async complete(job, tx, done) {
-        const { affected } = (await boss.complete(topic, job, done, on(tx))) as { affected: number }
+      async complete(job, where, done) {
+        const { affected } = (await boss.complete(topic, job, done, on(where))) as { affected: number }
         return affected === 1
       },
       fail: (job, envelope, failure) =>

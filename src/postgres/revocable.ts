@@ -6,14 +6,15 @@
 export interface Revocable<Tx> {
   /** Does what the transaction does, until it is revoked. */
   tx: Tx
-  /** From now on each use throws the error. */
-  revoke(error: Error): void
+  /** From now on each use throws. */
+  revoke(): void
 }
 
-export function revocable<Tx>(target: Tx): Revocable<Tx> {
-  let revoked: Error | undefined
+/** @param errorOf what a use throws that comes too late */
+export function revocable<Tx>(target: Tx, errorOf: () => Error): Revocable<Tx> {
+  let isRevoked = false
   const assertValid = () => {
-    if (revoked !== undefined) throw revoked
+    if (isRevoked) throw errorOf()
   }
   const tx = new Proxy(target as object, {
     get(object, key) {
@@ -30,8 +31,8 @@ export function revocable<Tx>(target: Tx): Revocable<Tx> {
   })
   return {
     tx: tx as Tx,
-    revoke(error) {
-      revoked = error
+    revoke() {
+      isRevoked = true
     },
   }
 }

@@ -44,6 +44,8 @@ export interface TransactionOptions {
 const SERIALIZATION_FAILURE = '40001'
 const DEADLOCK_DETECTED = '40P01'
 
+const DEFAULT_MAX_ATTEMPTS = 5
+
 /** Longest wait before the second try; it doubles with each, up to the limit. */
 const BACKOFF_MS = 20
 const MAX_BACKOFF_MS = 1_000
@@ -52,8 +54,8 @@ const MAX_BACKOFF_MS = 1_000
  * Runs `body` in a transaction: commits when it resolves, rolls back when it rejects. A serialization failure or a
  * deadlock runs the whole body again, after a wait of random length: what it does outside `tx` it may do twice.
  *
- * In a guarded run on the same client, and in the handler of a message, it is the run's own transaction, and commits
- * with the run's being done.
+ * In a guarded run on the same client, and where a message's handler completes it, it is the run's own transaction, and
+ * commits with the run's being done.
  *
  * @throws {ThroughlineError} `TRANSACTION_NESTED` in the body of another of the same client: hand on its `tx`.
  * @throws {TypeError} for a client that is none of these, or an option out of range.
@@ -70,39 +72,48 @@ export async function transaction<Db extends PostgresDatabase, T>(
   options: TransactionOptions = {},
 ): Promise<T> {
   const database = databaseOf('transaction', db)
-  const { name, maxAttempts = 5 } = options
+  const { maxAttempts = DEFAULT_MAX_ATTEMPTS } = options
   if (!Number.isInteger(maxAttempts) || maxAttempts < 1)
     throw new TypeError(`transaction: "maxAttempts" must be a whole number above 0, received ${maxAttempts}.`)
   const active = activeTransactionOf(db)
   if (active?.owner === 'transaction') throw nestedError()
   if (active !== undefined) return body(active.tx as TransactionOf<Db>)
-  return trace
-    .getTracer(SCOPE)
-    .startActiveSpan(name === undefined ? 'transaction' : `transaction ${name}`, async (span) => {
-      try {
-        return await attempts(span, database, db, body as (tx: unknown) => Promise<T>, {
-          ...options,
-          maxAttempts,
-        })
-      } finally {
-        span.end()
-      }
-    })
+  return runTransaction(
+    database,
+    (tx) => inTransaction({ client: db, tx, owner: 'transaction' }, () => body(tx as TransactionOf<Db>)),
+    options,
+  )
 }
 
-async function attempts<T>(
+/** The same, whatever transaction the code is in: who calls it says what its body may ask for. */
+export function runTransaction<Tx, T>(
+  database: Database<Tx>,
+  body: (tx: Tx) => Promise<T>,
+  options: TransactionOptions,
+): Promise<T> {
+  const { name } = options
+  const title = name === undefined ? 'transaction' : `transaction ${name}`
+  return trace.getTracer(SCOPE).startActiveSpan(title, async (span) => {
+    try {
+      return await attempts(span, database, body, options)
+    } finally {
+      span.end()
+    }
+  })
+}
+
+async function attempts<Tx, T>(
   span: Span,
-  database: Database<unknown>,
-  client: unknown,
-  body: (tx: unknown) => Promise<T>,
-  { isolation, maxAttempts, timeoutMs }: TransactionOptions & { maxAttempts: number },
+  database: Database<Tx>,
+  body: (tx: Tx) => Promise<T>,
+  { isolation, maxAttempts = DEFAULT_MAX_ATTEMPTS, timeoutMs }: TransactionOptions,
 ): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     span.setAttribute(ATTRIBUTE.transactionAttempts, attempt)
     try {
       const value = await database.transaction(async (tx, run) => {
         if (isolation !== undefined) await run(`SET TRANSACTION ISOLATION LEVEL ${LEVELS[isolation]}`, [])
-        return inTransaction({ client, tx, owner: 'transaction' }, () => body(tx))
+        return body(tx)
       }, timeoutMs)
       span.setAttribute(ATTRIBUTE.transactionOutcome, 'commit')
       return value

@@ -44,10 +44,10 @@ const anything = { '~standard': { version: 1, vendor: 'test', validate: (value) 
 const db = new pg.Pool({ connectionString: process.env.DATABASE_URL })
 const outbox = createOutbox({ db, topics: defineTopics({ greet: anything }) })
 export default () => outbox.work({
-  greet: async ({ name, waitMs }, { tx, log }) => {
+  greet: async ({ name, waitMs }, { complete, log }) => {
     log.info({ greeted: name }, 'greeting')
     await new Promise((resolve) => setTimeout(resolve, waitMs))
-    await tx.query('INSERT INTO greetings VALUES ($1)', [name])
+    await complete((tx) => tx.query('INSERT INTO greetings VALUES ($1)', [name]))
   },
 })
 `,

@@ -131,11 +131,13 @@ describe.each(clients.list)('an outbox on $name', ({ name, db: client, run }) =>
       const sender = recorder.requestSpan()
       recorder.taken()
       const worker = await outbox.work({
-        'payment.charge': async (payload, { attempt, tx }) => {
+        'payment.charge': async (payload, { attempt, complete }) => {
           if (payload.orderId !== orderId) return
           attempts.push({ id: getCorrelationId(), attempt })
-          await run(tx, `INSERT INTO effects VALUES ('${orderId}')`)
-          if (attempt === 1) throw new Error('the bank is closed')
+          await complete(async (tx) => {
+            await run(tx, `INSERT INTO effects VALUES ('${orderId}')`)
+            if (attempt === 1) throw new Error('the bank is closed')
+          })
         },
       })
       await eventually(() => expect(attempts).toHaveLength(2), 20_000)
@@ -166,10 +168,12 @@ describe.each(clients.list)('an outbox on $name', ({ name, db: client, run }) =>
       const given: unknown[] = []
       const signals: AbortSignal[] = []
       const worker = await outbox.work({
-        'payment.charge': async (_payload, { tx, signal }) => {
-          given.push(tx)
+        'payment.charge': async (_payload, { complete, signal }) => {
           signals.push(signal)
-          if (given.length === 1) await new Promise(() => {})
+          await complete(async (tx) => {
+            given.push(tx)
+            if (given.length === 1) await new Promise(() => {})
+          })
         },
       })
       await eventually(() => expect(given).toHaveLength(2), 20_000)
@@ -180,15 +184,17 @@ describe.each(clients.list)('an outbox on $name', ({ name, db: client, run }) =>
       expect(await query("SELECT * FROM effects WHERE order_id = 'late'")).toEqual([])
     })
 
-    it('hands its transaction to what asks for one in a handler', async () => {
+    it('hands its transaction to what asks for one while it completes', async () => {
       const orderId = randomUUID()
       await transaction(db, (tx) => outbox.send(tx, 'payment.charge', { orderId }))
       const { handled } = await outbox.drain({
-        'payment.charge': (payload, { tx }) =>
-          transaction(db, async (inner) => {
-            expect(inner).toBe(tx)
-            await run(inner, `INSERT INTO effects VALUES ('${payload.orderId}')`)
-          }),
+        'payment.charge': (payload, { complete }) =>
+          complete((tx) =>
+            transaction(db, async (inner) => {
+              expect(inner).toBe(tx)
+              await run(inner, `INSERT INTO effects VALUES ('${payload.orderId}')`)
+            }),
+          ),
       })
       expect(handled).toBe(1)
       expect(await query('SELECT order_id FROM effects WHERE order_id = $1', [orderId])).toHaveLength(1)
@@ -252,10 +258,10 @@ describe.skipIf(server === undefined)('an outbox that is worked off', () => {
     const effect = `INSERT INTO effects VALUES ('${orderId}')`
     recorder.taken()
     const { handled, failed } = await outbox.drain({
-      'payment.charge': async (_payload, { tx, messageId }) => {
-        await tx.query(effect)
+      'payment.charge': async (_payload, { complete, messageId }) => {
         // As an operator does, or the queue itself when the time is over.
         await pool.query('DELETE FROM pgboss_drained.job WHERE id = $1', [messageId])
+        await complete((tx) => tx.query(effect))
       },
     })
     expect({ handled, failed }).toEqual({ handled: 0, failed: 1 })
@@ -263,6 +269,48 @@ describe.skipIf(server === undefined)('an outbox that is worked off', () => {
     expect(rows).toEqual([])
     const [span] = recorder.taken().filter(({ name }) => name === 'process payment.charge')
     expect(span?.events[0]?.attributes?.['exception.message']).toContain('taken away from this attempt')
+  })
+
+  it('opens no transaction while a handler calls others, and runs what it writes again after a conflict', async () => {
+    await send(randomUUID())
+    const tries: number[] = []
+    const { handled } = await outbox.drain({
+      'payment.charge': async ({ orderId }, { complete }) => {
+        const open = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        expect((await pool.query(open)).rows[0].n).toBe(0)
+        await complete(async (tx) => {
+          tries.push(tries.length + 1)
+          await tx.query('INSERT INTO effects VALUES ($1)', [orderId])
+          if (tries.length === 1) throw Object.assign(new Error('could not serialize'), { code: '40001' })
+        })
+      },
+    })
+    expect({ handled, tries }).toEqual({ handled: 1, tries: [1, 2] })
+  })
+
+  it('keeps to what is done: a handler that fails afterwards is not run again, and cannot complete twice', async () => {
+    await send(randomUUID())
+    const refused: unknown[] = []
+    const result = await outbox.drain({
+      'payment.charge': async (_payload, { complete }) => {
+        await complete(async () => {})
+        await complete(async () => {}).catch((error: unknown) => refused.push(error))
+        throw new Error('too late')
+      },
+    })
+    expect(result).toEqual({ handled: 1, failed: 0, isEmpty: true })
+    expect(refused).toMatchObject([{ code: 'OUTBOX_ATTEMPT_OVER' }])
+  })
+
+  it('does not take for done what a handler failed to write, whatever it makes of that', async () => {
+    await send(randomUUID())
+    const result = await outbox.drain({
+      'payment.charge': async (_payload, { complete }) => {
+        await complete((tx) => tx.query('SELECT 1/0')).catch(() => {})
+      },
+    })
+    expect(result).toMatchObject({ handled: 0, failed: 1 })
+    await pool.query('DELETE FROM pgboss_drained.job')
   })
 
   it('waits any time up to the limit before another try, so that many do not come back at once', async () => {

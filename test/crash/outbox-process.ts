@@ -36,11 +36,11 @@ const outbox = createOutbox({
 await outbox.start()
 await outbox.work(
   {
-    'payment.charge': async ({ orderId }, { tx, messageId }) => {
+    'payment.charge': async ({ orderId }, { complete, messageId }) => {
       const headers = { 'idempotency-key': messageId }
       const response = await fetch(setUp.sandboxUrl, { method: 'POST', headers, body: orderId })
       if (!response.ok) throw new Error(`The sandbox answered ${response.status}.`)
-      await tx.query('UPDATE orders SET paid = true WHERE id = $1', [orderId])
+      await complete((tx) => tx.query('UPDATE orders SET paid = true WHERE id = $1', [orderId]))
     },
   },
   { concurrency: 4 },

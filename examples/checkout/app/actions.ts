@@ -29,8 +29,8 @@ export const createOrder = idempotentAction(
     if (typeof order === 'string') return { status: 'refused', message: order }
     // The order, its charge and its receipt commit with the key's record, or not at all.
     const orderId = await insertOrder(run.tx, { ...order, way: 'guarded', payment: 'charging' })
-    await outbox().send(run.tx, 'payment.charge', { orderId, cents: order.cents })
-    await outbox().send(run.tx, 'email.receipt', { orderId })
+    await outbox.send(run.tx, 'payment.charge', { orderId, cents: order.cents })
+    await outbox.send(run.tx, 'email.receipt', { orderId })
     run.log.info({ order_id: orderId }, 'order placed')
     revalidatePath('/')
     return { status: 'placed', orderId }

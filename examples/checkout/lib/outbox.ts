@@ -8,13 +8,5 @@ const topics = defineTopics({
   'email.receipt': z.object({ orderId: z.int() }),
 })
 
-const create = () => createOutbox({ db: database(), topics })
-
-// One per process, as the database.
-const holder = globalThis as { checkoutOutbox?: ReturnType<typeof create> }
-
-/** The outbox; it is started by instrumentation.ts, and by the worker. */
-export function outbox(): ReturnType<typeof create> {
-  holder.checkoutOutbox ??= create()
-  return holder.checkoutOutbox
-}
+/** Started by instrumentation.ts, and by the worker. */
+export const outbox = createOutbox({ db: database(), topics })
