@@ -28,7 +28,7 @@ export const ORDER = 'INSERT INTO orders (id) VALUES ($1)'
 export const EFFECT = 'INSERT INTO effects (order_id) VALUES ($1)'
 
 /** All of them ask so often where there was nothing. */
-const POLLING_SECONDS = 0.5
+export const POLLING_SECONDS = 0.5
 
 interface Payload {
   orderId: number

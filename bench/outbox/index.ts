@@ -35,7 +35,7 @@ const PAIRS = ['throughline', 'throughline not traced'].flatMap((ours) =>
 )
 
 const MESSAGES_PER_SECOND = 500
-const LATENCY_MESSAGES = 12
+const LATENCY_MESSAGES = 10
 
 export const outbox: Benchmark = {
   summary: 'messages per second, and how long one waits: throughline, and bare pg-boss',
@@ -60,7 +60,7 @@ export const outbox: Benchmark = {
         [KINDS.latency]: { kind: 'latency', messages: LATENCY_MESSAGES } satisfies Task,
       },
       describe: ({ perSecond, latencyMs }) =>
-        Number.isNaN(perSecond) ? `${Math.round(latencyMs)} ms` : `${Math.round(perSecond)}/s`,
+        perSecond === undefined ? `${latencyMs?.toFixed(0)} ms` : `${perSecond.toFixed(0)}/s`,
     })
     const result: BenchResult = {
       bench: 'outbox',
@@ -121,7 +121,7 @@ function kinds(): Kind[] {
 }
 
 function valuesOf(samples: Samples<Timed>, contestant: string, kind: Kind, measure: keyof Timed): number[] {
-  return (samples[KINDS[kind]]?.[contestant] ?? []).map((timed) => timed[measure])
+  return (samples[KINDS[kind]]?.[contestant] ?? []).map((timed) => timed[measure] ?? Number.NaN)
 }
 
 function tableOf({ machine, options, rows, ratios }: BenchResult): string {

@@ -1,8 +1,8 @@
 /** One contestant, checked and timed in a process of its own. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
-import { median } from '../benchmark.ts'
 import { answerTasks } from '../workers.ts'
-import { CONTESTANTS, type Outbox } from './contestants.ts'
+import { CONTESTANTS, type Outbox, POLLING_SECONDS } from './contestants.ts'
 
 /** What the benchmark asks for. */
 export type Task =
@@ -10,16 +10,15 @@ export type Task =
   | { kind: 'handle' | 'write'; messages: number }
   | { kind: 'latency'; messages: number }
 
-/** What it answers. */
+/** What it answers: of `latency` that alone, of the others all but that. */
 export interface Timed {
-  /** Messages; of `latency`: none. */
-  perSecond: number
-  /** From the commit to the handler, in milliseconds, the median. Of `latency` alone. */
-  latencyMs: number
+  perSecond?: number
+  /** From the commit to the handler, in milliseconds, the mean. */
+  latencyMs?: number
   /** Of this process, with all its threads. */
-  cpuMicroseconds: number
+  cpuMicroseconds?: number
   /** Statements sent to Postgres for each message. */
-  roundTrips: number
+  roundTrips?: number
 }
 
 const [name = '', url = '', handsText = ''] = process.argv.slice(2)
@@ -65,7 +64,6 @@ async function timed(work: () => Promise<number>): Promise<Timed> {
   const { user, system } = process.cpuUsage(cpuBefore)
   return {
     perSecond: (messages / elapsedMs) * 1_000,
-    latencyMs: Number.NaN,
     cpuMicroseconds: (user + system) / messages,
     roundTrips: (statements - statementsBefore) / messages,
   }
@@ -102,13 +100,16 @@ async function handle(messages: number, isWriting: boolean): Promise<number> {
   return messages
 }
 
-/** One message at a time, to a worker that waits for it: at moments that have nothing to do with its looks. */
+/**
+ * One message at a time, to a worker that waits for it. It looks at once when it has handled one, and then at an
+ * interval: messages are sent at moments that are spread evenly over that.
+ */
 async function latency(messages: number): Promise<Timed> {
   let arrived: (() => void) | undefined
   const end = await outbox.work(false, () => arrived?.())
   const latencies: number[] = []
   for (let message = 0; message < messages; message += 1) {
-    await new Promise((resolve) => setTimeout(resolve, Math.random() * 500))
+    await sleep(((message + 0.5) / messages) * POLLING_SECONDS * 1_000)
     const arrival = new Promise<void>((resolve) => {
       arrived = resolve
     })
@@ -118,12 +119,8 @@ async function latency(messages: number): Promise<Timed> {
     latencies.push(Math.max(0, performance.now() - sentMs))
   }
   await end()
-  return {
-    perSecond: Number.NaN,
-    latencyMs: median(latencies),
-    cpuMicroseconds: Number.NaN,
-    roundTrips: Number.NaN,
-  }
+  const mean = latencies.reduce((sum, each) => sum + each, 0) / messages
+  return { latencyMs: mean }
 }
 
 function send(): Promise<void> {
