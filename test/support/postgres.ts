@@ -24,6 +24,8 @@ export interface PostgresServer {
   url: string
   /** The server's log, or undefined for a server that was already there. */
   log(): string | undefined
+  /** Ends the server as a crash does, without a word to its clients, and starts it again. Not of a server that was there. */
+  crash?(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -77,27 +79,36 @@ async function startServer(binaries: string): Promise<PostgresServer> {
   // Written by the server itself, and not by its collector: what has been answered is in the log.
   const logFile = join(data, 'server.log')
   const log = openSync(logFile, 'a')
-  const child = spawn(join(binaries, 'postgres'), ['-D', data, ...flags], {
-    ...user,
-    stdio: ['ignore', 'ignore', log],
-  })
-  closeSync(log)
-  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`
-  await eventually(async () => {
-    const client = new pg.Client({ connectionString: url })
-    await client.connect()
-    await client.end()
-  }, 20_000)
+  const launch = async () => {
+    const child = spawn(join(binaries, 'postgres'), ['-D', data, ...flags], {
+      ...user,
+      stdio: ['ignore', 'ignore', log],
+    })
+    const closed = new Promise<void>((resolve) => child.once('close', () => resolve()))
+    await eventually(async () => {
+      const client = new pg.Client({ connectionString: url })
+      await client.connect()
+      await client.end()
+    }, 20_000)
+    return { child, closed }
+  }
+  let server = await launch()
   return {
     url,
     log: () => readFileSync(logFile, 'utf8'),
+    async crash() {
+      server.child.kill('SIGQUIT')
+      await server.closed
+      server = await launch()
+    },
     async stop() {
       // Waits for connections that are on their way out: cut, they would end a test's process.
-      child.kill('SIGTERM')
-      const impatience = setTimeout(() => child.kill('SIGINT'), 2_000)
-      await closed
+      server.child.kill('SIGTERM')
+      const impatience = setTimeout(() => server.child.kill('SIGINT'), 2_000)
+      await server.closed
       clearTimeout(impatience)
+      closeSync(log)
       rmSync(data, { recursive: true, force: true })
     },
   }
