@@ -1,6 +1,6 @@
 /** What a reader wants to know of a span beside its name. Pure; nothing here is safe to print yet. */
 import type { AttributeValue, StoredSpan } from '../query/span-files.js'
-import { ATTRIBUTE } from '../telemetry/names.js'
+import { ATTRIBUTE, EVENT } from '../telemetry/names.js'
 
 // Names that other instrumentations still use, or that we only read.
 const READ = {
@@ -8,8 +8,6 @@ const READ = {
   dbStatementOld: 'db.statement',
   httpStatus: 'http.response.status_code',
   httpStatusOld: 'http.status_code',
-  messagingSystem: 'messaging.system',
-  messagingDestination: 'messaging.destination.name',
   exceptionType: 'exception.type',
   exceptionMessage: 'exception.message',
 } as const
@@ -29,9 +27,11 @@ export function spanHints(span: StoredSpan): string[] {
   const { attributes } = span
   const text = (name: string) => textOf(attributes[name])
   const hints = [
+    attemptHint(attributes[ATTRIBUTE.outboxAttempt]),
     ...databaseHints(span),
-    text(READ.messagingSystem),
-    text(READ.messagingDestination),
+    urlHint(text(ATTRIBUTE.urlFull), span.name),
+    text(ATTRIBUTE.messagingSystem),
+    unlessNamed(text(ATTRIBUTE.messagingDestination), span.name),
     actionHint(text(ATTRIBUTE.actionName), text(ATTRIBUTE.actionFile), span.name),
     outcomeHint(text(ATTRIBUTE.actionOutcome)),
     text(READ.httpStatus) ?? text(READ.httpStatusOld),
@@ -69,7 +69,31 @@ export function errorOf(span: StoredSpan): string | undefined {
   const exception = span.events.find((event) => event.name === 'exception')?.attributes
   const type = textOf(exception?.[READ.exceptionType]) ?? textOf(span.attributes[ATTRIBUTE.errorType])
   const message = span.statusMessage ?? textOf(exception?.[READ.exceptionMessage])
-  return [type, message].filter((part) => part !== undefined).join(': ') || 'failed'
+  const parts = [...new Set([type, message])].filter((part) => part !== undefined)
+  return parts.join(': ') || 'failed'
+}
+
+/** Where a message's way goes back to: what sent it, and the attempt before. */
+export function cameFrom(span: StoredSpan): { what: string; traceId: string }[] {
+  return span.links.flatMap(({ traceId, attributes }) => {
+    if (attributes[EVENT.outboxSent] === true) return [{ what: 'sent in', traceId }]
+    return attributes[EVENT.outboxPreviousAttempt] === true ? [{ what: 'after the attempt in', traceId }] : []
+  })
+}
+
+function attemptHint(attempt: AttributeValue | undefined): string | undefined {
+  return typeof attempt === 'number' && attempt > 1 ? `attempt ${attempt}` : undefined
+}
+
+// Without its query: a stranger's, and long.
+function urlHint(url: string | undefined, name: string): string | undefined {
+  if (url === undefined || !URL.canParse(url)) return undefined
+  const { host, pathname } = new URL(url)
+  return unlessNamed(`${host}${pathname}`, name)
+}
+
+function unlessNamed(text: string | undefined, name: string): string | undefined {
+  return text === undefined || name.includes(text) ? undefined : text
 }
 
 function databaseHints({ name, attributes }: StoredSpan): (string | undefined)[] {

@@ -14,6 +14,7 @@ export interface Glyphs {
   shortBar: string
   dot: string
   flag: string
+  back: string
   cross: string
   times: string
   separator: string
@@ -39,6 +40,7 @@ const UNICODE: Glyphs = {
   shortBar: '╸',
   dot: '·',
   flag: '⚑',
+  back: '↩',
   cross: '✗',
   times: '×',
   separator: '·',
@@ -55,6 +57,7 @@ const ASCII: Glyphs = {
   shortBar: '-',
   dot: '.',
   flag: '!',
+  back: '<-',
   cross: 'x',
   times: 'x',
   separator: '-',

@@ -4,7 +4,7 @@ import type { SpanNode, TraceItem, TraceTree } from '../query/trace-tree.js'
 import { ATTRIBUTE, LOG_FIELD } from '../telemetry/names.js'
 import { formatDuration } from './durations.js'
 import type { Row, Segment } from './paint.js'
-import { errorOf, type KeyHit, keyHitOf, raceOf, spanHints } from './span-summary.js'
+import { cameFrom, errorOf, type KeyHit, keyHitOf, raceOf, spanHints } from './span-summary.js'
 import type { Terminal } from './terminal.js'
 
 /** Deeper levels are drawn at this indentation, in cells: a stranger's trace may be 10 000 levels deep. */
@@ -74,7 +74,17 @@ function spanRows(node: SpanNode, { lead, indent }: Pending, isCopy: boolean, te
   if (hit !== undefined && !isCopy) rows.push(hitRow(hit, below, span.traceId, terminal))
   const race = raceOf(span)
   if (race !== undefined) rows.push(raceRow(race, below, terminal))
+  for (const { what, traceId } of cameFrom(span)) rows.push(originRow(what, traceId, below, terminal))
   return rows
+}
+
+function originRow(what: string, traceId: string, below: Segment, { colors, glyphs }: Terminal): Row {
+  const label: Segment[] = [below, { text: `${glyphs.back} ${what}`, style: colors.dim }]
+  const tail: Segment[] = [
+    { text: 'trace ', style: colors.dim },
+    { text: traceId, style: colors.dim },
+  ]
+  return { label, tail: { joint: { text: ' ' }, indent: [below, { text: '  ' }], segments: tail } }
 }
 
 function barColor(node: SpanNode, { colors }: Terminal): (text: string) => string {

@@ -1,5 +1,5 @@
 /** `throughline worker <file>`: works an outbox off in a process of its own, until it is asked to end. */
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type ProxyTracerProvider, trace } from '@opentelemetry/api'
@@ -14,6 +14,7 @@ interface Stoppable {
 
 interface WorkerOptions {
   drainTimeout: number
+  serviceName?: string
 }
 
 const DEFAULT_DRAIN_SECONDS = 30
@@ -22,7 +23,7 @@ const HELP = `
 The file exports a running worker, a promise of one, or a function that starts it:
 
   // worker.ts, with your outbox imported
-  export default outbox.work({ 'email.receipt': async (payload, { tx }) => { … } })
+  export default outbox.work({ 'email.receipt': async (payload, { complete }) => { … } })
 
 Spans and log lines go where those of the app go (OTEL_EXPORTER_OTLP_ENDPOINT, else .throughline/). On SIGTERM or
 SIGINT it takes no more messages, waits for those it handles, and ends; what was not done in time is tried again by
@@ -46,11 +47,18 @@ export function workerCommand(): Command {
       secondsArgument,
       DEFAULT_DRAIN_SECONDS,
     )
+    .option(
+      '--service-name <name>',
+      'on its spans and log lines (default: OTEL_SERVICE_NAME, else the package here and -worker)',
+      nameArgument,
+    )
     .addHelpText('after', HELP)
     .action(worker)
 }
 
-async function worker(file: string, { drainTimeout }: WorkerOptions): Promise<void> {
+async function worker(file: string, { drainTimeout, serviceName }: WorkerOptions): Promise<void> {
+  // The standard variable, which all that sets up telemetry reads.
+  process.env.OTEL_SERVICE_NAME = serviceName ?? (process.env.OTEL_SERVICE_NAME || defaultServiceName())
   // By the package's own name: nothing in src/ imports what sets up an SDK.
   const entry = 'throughline/instrumentation'
   const { register } = (await import(entry)) as { register(): Promise<void> }
@@ -82,6 +90,16 @@ async function startedBy(file: string): Promise<Stoppable> {
   )
 }
 
+/** `shop-worker` in the folder of the package `shop`. */
+function defaultServiceName(): string {
+  try {
+    const { name } = JSON.parse(readFileSync('package.json', 'utf8')) as { name?: unknown }
+    return typeof name === 'string' && name !== '' ? `${name}-worker` : 'worker'
+  } catch {
+    return 'worker'
+  }
+}
+
 async function withinSeconds(seconds: number, run: () => Promise<unknown>): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<false>((resolve) => {
@@ -107,6 +125,11 @@ function fileArgument(value: string): string {
   const file = resolve(value)
   if (existsSync(file)) return file
   throw new InvalidArgumentError(`There is no file ${printable(value)}.`)
+}
+
+function nameArgument(value: string): string {
+  if (value.trim() !== '') return value.trim()
+  throw new InvalidArgumentError('A name has at least one character.')
 }
 
 function secondsArgument(value: string): number {

@@ -52,6 +52,7 @@ export default () => outbox.work({
 })
 `,
   )
+  writeFileSync(join(folder, 'package.json'), '{ "name": "shop" }')
   writeFileSync(join(folder, 'no-worker.mjs'), 'export default 7\n')
 })
 afterAll(async () => {
@@ -94,6 +95,7 @@ describe.skipIf(server === undefined)('throughline worker', () => {
     ])
     const spans = filesOf(join(folder, '.throughline/traces'))
     expect(spans).toContain('sender-of-slow')
+    expect(linesOf(folder, 'greeting').map(({ service }) => service)).toEqual(['shop-worker', 'shop-worker'])
   })
 
   it('does not wait longer than it may', async () => {

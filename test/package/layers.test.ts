@@ -15,10 +15,10 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'src/postgres': ['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging'],
   'src/clients': ['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging'],
   'src/idempotency': ['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging', 'src/postgres'],
-  // A handler runs once per message, by the engine of idempotency.
+  // A message derives its ID from the run that sends it.
   'src/outbox': [
     ...['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging', 'src/postgres'],
-    'src/idempotency',
+    'src/idempotency/active-run.ts',
   ],
   'src/next': upTo3(),
   'src/react': upTo3(),
