@@ -158,7 +158,7 @@ describe.skipIf(browser === undefined)('the checkout example in a browser', () =
           })
           expect(attempt.parentSpanId).toBeUndefined()
           const sent = attempt.links.find(({ attributes }) => attributes['outbox.sent'] === true)
-          expect(inRequest.map(({ spanId }) => spanId)).toContain(sent?.spanId)
+          expect(sent?.spanId).toBe(named(attempt.name.replace('process', 'send'))?.spanId)
         }
         const [first, second] = attempts.filter(({ name }) => name === 'process payment.charge')
         expect(first).toMatchObject({ status: 'error', attributes: { 'outbox.attempt': 1 } })
@@ -175,7 +175,8 @@ describe.skipIf(browser === undefined)('the checkout example in a browser', () =
           )
         }
         const update = spans.find(({ name }) => name === 'UPDATE orders')
-        expect(update?.parentSpanId).toBe(second?.spanId)
+        const completion = spans.find(({ spanId }) => spanId === update?.parentSpanId)
+        expect(completion).toMatchObject({ name: 'transaction', parentSpanId: second?.spanId })
         expect(logs.map(({ message }) => message)).toEqual(
           expect.arrayContaining(['order placed', 'message failed', 'receipt sent', 'request completed']),
         )
@@ -395,7 +396,7 @@ describe.skipIf(browser === undefined)('the checkout example in a browser', () =
     // By the worker, under the same ID.
     if (log !== undefined)
       expect(log).toMatch(
-        /UPDATE orders SET payment = 'paid' .*\/\*correlation_id='[0-9a-f]{32}',traceparent=/,
+        /UPDATE orders SET payment = 'paid' .*\/\*action='createOrder',correlation_id='[0-9a-f]{32}',traceparent=/,
       )
   })
 })

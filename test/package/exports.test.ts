@@ -184,6 +184,7 @@ describe('the names behind the paths', () => {
           "createOutbox",
           "deadLetterOf",
           "defineTopics",
+          "openMessages",
         ],
         "./react": [
           "IdempotencyKey",
@@ -191,6 +192,7 @@ describe('the names behind the paths', () => {
           "useIdempotentAction",
         ],
         "./transaction": [
+          "runTransaction",
           "transaction",
         ],
       }
