@@ -49,6 +49,8 @@ export type ThroughlineErrorCode =
   | 'OUTBOX_ATTEMPT_OVER'
   /** A message was taken away from its handler while that ran. */
   | 'OUTBOX_CLAIM_LOST'
+  /** The file that `throughline worker` was given starts no worker. */
+  | 'WORKER_UNUSABLE'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
 

@@ -4,6 +4,7 @@ import { resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { type ProxyTracerProvider, trace } from '@opentelemetry/api'
 import { Command, InvalidArgumentError } from 'commander'
+import { ThroughlineError } from '../errors.js'
 import { formatDuration } from './durations.js'
 import { printable } from './printable.js'
 
@@ -27,7 +28,7 @@ The file exports a running worker, a promise of one, or a function that starts i
 
 Spans and log lines go where those of the app go (OTEL_EXPORTER_OTLP_ENDPOINT, else .throughline/). On SIGTERM or
 SIGINT it takes no more messages, waits for those it handles, and ends; what was not done in time is tried again by
-another worker. A TypeScript file needs Node 22.18 or later, or a loader: node --import tsx.
+another worker. A TypeScript file needs Node 22.18 or later, or a loader: NODE_OPTIONS="--import tsx".
 
 Examples:
   $ throughline worker ./worker.ts
@@ -82,12 +83,26 @@ async function worker(file: string, { drainTimeout, serviceName }: WorkerOptions
 }
 
 async function startedBy(file: string): Promise<Stoppable> {
-  const { default: exported } = (await import(pathToFileURL(file).href)) as { default?: unknown }
+  const { default: exported } = await importFile(file)
   const started = await (typeof exported === 'function' ? exported() : exported)
   if (typeof (started as Partial<Stoppable> | undefined)?.stop === 'function') return started as Stoppable
-  throw new Error(
-    `${file} exports no worker. Export one as the default: export default outbox.work({ … }), or a function that returns it.`,
-  )
+  throw new ThroughlineError('WORKER_UNUSABLE', `${file} exports no worker.`, {
+    why: 'Its default export is none, nor a promise of one or a function that starts one.',
+    fix: 'Export one as the default: export default outbox.work({ … }).',
+  })
+}
+
+async function importFile(file: string): Promise<{ default?: unknown }> {
+  try {
+    return await import(pathToFileURL(file).href)
+  } catch (cause) {
+    if ((cause as { code?: unknown }).code !== 'ERR_UNKNOWN_FILE_EXTENSION') throw cause
+    throw new ThroughlineError('WORKER_UNUSABLE', `${file} is not run by Node ${process.versions.node}.`, {
+      why: 'It, or a file that it imports, is TypeScript, which Node runs from 22.18 on.',
+      fix: 'Use a later Node, compile the file, or name a loader: NODE_OPTIONS="--import tsx" npx throughline worker …',
+      cause,
+    })
+  }
 }
 
 /** `shop-worker` in the folder of the package `shop`. */

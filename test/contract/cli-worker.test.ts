@@ -112,7 +112,7 @@ describe.skipIf(server === undefined)('throughline worker', () => {
   it.each([
     [['worker'], 2, /missing required argument 'file'/],
     [['worker', './nowhere.mjs'], 2, /There is no file \.\/nowhere\.mjs/],
-    [['worker', 'no-worker.mjs'], 1, /exports no worker\. Export one as the default/],
+    [['worker', 'no-worker.mjs'], 1, /exports no worker\..*Export one as the default/],
     [['worker', 'worker.mjs', '--drain-timeout', 'long'], 2, /number of seconds/],
   ])('ends %j with %i, and says why', async (args, status, message) => {
     const worker = run(args)
