@@ -175,7 +175,7 @@ export async function importPgBoss(): Promise<typeof import('pg-boss')> {
   try {
     return await import('pg-boss')
   } catch (cause) {
-    if ((cause as { code?: unknown }).code !== 'ERR_MODULE_NOT_FOUND') throw cause
+    if (!/MODULE_NOT_FOUND$/.test(String((cause as { code?: unknown }).code))) throw cause
     throw new ThroughlineError('PACKAGE_MISSING', 'The outbox needs pg-boss, which is not installed.', {
       why: 'It is an optional peer of throughline, and needs Node 22.12 or later.',
       fix: 'Install it: npm install pg-boss@12',

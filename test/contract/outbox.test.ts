@@ -3,6 +3,7 @@ import { metrics } from '@opentelemetry/api'
 import { metrics as metricsSdk } from '@opentelemetry/sdk-node'
 import type pg from 'pg'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { z } from 'zod'
 import { getCorrelationId } from '../../src/context/index.ts'
 import { runOnce } from '../../src/idempotency/index.ts'
 import { migrate, postgresStore } from '../../src/idempotency/stores/postgres.ts'
@@ -413,6 +414,23 @@ async function collected() {
 }
 
 describe('defineTopics', () => {
+  it('takes the schemas of a library, hands on what they make of a payload, and names the field they refuse', async () => {
+    const order = z.object({
+      lines: z.array(z.object({ cents: z.number().int() })),
+      note: z.string().default('none'),
+    })
+    const outbox = createOutbox({ db: pglite, topics: defineTopics({ order }), schema: 'pgboss_zod' })
+    await outbox.start()
+    const send = (payload: z.input<typeof order>) =>
+      transaction(pglite, (tx) => outbox.send(tx, 'order', payload))
+    await send({ lines: [{ cents: 100 }] })
+    await expect(send({ lines: [{ cents: 1 }, { cents: 1.5 }] })).rejects.toThrow(/lines\.1\.cents: /)
+    const handled: unknown[] = []
+    await outbox.drain({ order: async (payload) => handled.push(payload) })
+    expect(handled).toEqual([{ lines: [{ cents: 100 }], note: 'none' }])
+    await outbox.stop()
+  })
+
   it('refuses a name that is no queue, and a schema that is none', () => {
     expect(() => defineTopics({ 'a/b': charge })).toThrow(TypeError)
     expect(() => defineTopics({ a: {} as never })).toThrow(/Standard Schema/)
