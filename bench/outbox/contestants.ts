@@ -23,9 +23,9 @@ export interface Contestant {
   open(setting: Setting): Promise<Outbox>
 }
 
-export const TOPIC = 'charge'
-export const ORDER = 'INSERT INTO orders (id) VALUES ($1)'
-export const EFFECT = 'INSERT INTO effects (order_id) VALUES ($1)'
+const TOPIC = 'charge'
+const ORDER = 'INSERT INTO orders (id) VALUES ($1)'
+const EFFECT = 'INSERT INTO effects (order_id) VALUES ($1)'
 
 /** All of them ask so often where there was nothing. */
 export const POLLING_SECONDS = 0.5

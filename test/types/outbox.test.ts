@@ -6,12 +6,12 @@ import type { Pool, PoolClient } from 'pg'
 import type { Sql, TransactionSql } from 'postgres'
 import { describe, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
-import { createOutbox, defineTopics, type Outbox, type PayloadSchema } from '../../src/outbox/index.ts'
+import { createOutbox, defineTopics, type Outbox } from '../../src/outbox/index.ts'
 import type { PostgresDatabase } from '../../src/postgres/database.ts'
 
 const topics = defineTopics({
   'payment.charge': z.object({ orderId: z.string(), cents: z.coerce.number() }),
-  'email.receipt': {} as PayloadSchema<{ orderId: string }>,
+  'email.receipt': z.object({ orderId: z.string() }),
 })
 type Topics = typeof topics
 
