@@ -1,12 +1,7 @@
 /** `throughline outbox`, `throughline outbox <id>`, `throughline outbox redrive` and `throughline outbox discard`. */
 import { Command, InvalidArgumentError, Option } from 'commander'
-import {
-  MESSAGE_STATES,
-  type MessageState,
-  type Messages,
-  type OutboxMessage,
-  openMessages,
-} from '../outbox/messages.js'
+import { MESSAGE_STATES, type MessageState, type OutboxMessage } from '../outbox/message-rows.js'
+import { type Messages, openMessages } from '../outbox/messages.js'
 import { confirmed } from './confirm.js'
 import { printable, printableJson } from './printable.js'
 import { renderMessage } from './render-message.js'

@@ -1,6 +1,6 @@
 /** One message's story, for people: what sent it, each attempt, and how it stands. */
 import type { FailedAttempt } from '../outbox/message.js'
-import type { OutboxMessage } from '../outbox/messages.js'
+import type { OutboxMessage } from '../outbox/message-rows.js'
 import { spanContextOf } from '../telemetry/sdk-pieces.js'
 import { columnWidths, GAP, inColumns } from './columns.js'
 import { formatDuration } from './durations.js'

@@ -1,5 +1,5 @@
 /** The outbox for people: a line for each topic, and one for each message. */
-import type { MessageState, OutboxMessage, TopicSummary } from '../outbox/messages.js'
+import type { MessageState, OutboxMessage, TopicSummary } from '../outbox/message-rows.js'
 import { type Cell, columnWidths, inColumns } from './columns.js'
 import { formatDuration } from './durations.js'
 import { paint } from './paint.js'

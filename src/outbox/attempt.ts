@@ -18,27 +18,12 @@ import { ThroughlineError } from '../errors.js'
 import { inActiveRun } from '../idempotency/active-run.js'
 import { errorFields } from '../logging/error-fields.js'
 import { logger } from '../logging/index.js'
-import { inTransaction } from '../postgres/active-transaction.js'
-import type { Database } from '../postgres/database.js'
-import { revocable } from '../postgres/revocable.js'
-import { runTransaction } from '../postgres/transaction.js'
 import { count, recordSeconds } from '../telemetry/meter.js'
 import { ATTRIBUTE, EVENT, METRIC, SCOPE } from '../telemetry/names.js'
 import { spanContextOf, traceparentOf } from '../telemetry/sdk-pieces.js'
-import { type Envelope, type FailedAttempt, messageIdOfJob, openEnvelope } from './message.js'
+import { Completion, type CompletionSetUp } from './completion.js'
+import { type Envelope, type FailedAttempt, messageIdOfJob, openEnvelope, type QueuedJob } from './message.js'
 import { type PayloadSchema, validPayload } from './topics.js'
-
-/** A job as pg-boss hands it out. */
-export interface QueuedJob {
-  id: string
-  name: string
-  data: unknown
-  retryCount: number
-  retryLimit: number
-  retryDelayMax?: number | undefined
-  expireInSeconds: number
-  sourceRootId: string | null
-}
 
 /** What a handler knows of its attempt. */
 export interface Attempt<Tx> {
@@ -64,22 +49,14 @@ export interface Attempt<Tx> {
 export type Handler<Payload, Tx> = (payload: Payload, attempt: Attempt<Tx>) => Promise<unknown>
 
 /** What an attempt needs of its outbox. */
-export interface AttemptSetUp<Tx> {
-  database: Database<Tx>
-  /** The app's client, which transactions are begun on. */
-  client: unknown
+export interface AttemptSetUp<Tx> extends CompletionSetUp<Tx> {
   schema: PayloadSchema
   handler: Handler<unknown, Tx>
-  /** Says, in the transaction or by itself, that the message is done. False when it is no longer this attempt's. */
-  complete(job: QueuedJob, on: Tx | 'client', done: { traceparent: string | undefined }): Promise<boolean>
   /** Says that the attempt failed. */
   fail(job: QueuedJob, envelope: Envelope, failure: FailedAttempt): Promise<void>
   /** Aborted when whoever works has no more time. */
   deadline?: AbortSignal
 }
-
-/** How much longer than an attempt its transaction may last, where the client bounds one, in milliseconds. */
-const GRACE_MS = 5_000
 
 /** Runs the handler, and settles the message. Resolves to whether it is done; never rejects. */
 export async function attemptMessage<Tx>(job: QueuedJob, setUp: AttemptSetUp<Tx>): Promise<boolean> {
@@ -146,7 +123,7 @@ async function handled<Tx>(
   const payload = await validPayload(schema, job.name, envelope.payload)
   const messageId = messageIdOfJob(job)
   const expiry = expiryOf(job)
-  const completion = new Completion(job, setUp, expiry.expired, span)
+  const completion = new Completion(job, setUp, expiry.expired, traceparentOf(span))
   const attempt: Attempt<Tx> = {
     ...{ messageId, attempt: job.retryCount + 1, correlationId, log: logger },
     signal: deadline === undefined ? expiry.signal : AbortSignal.any([expiry.signal, deadline]),
@@ -164,62 +141,6 @@ async function handled<Tx>(
     )
   } finally {
     expiry.clear()
-  }
-}
-
-/** Says once that a message is done. */
-class Completion<Tx> {
-  isDone = false
-  #isBegun = false
-  #failure: unknown
-  readonly #job: QueuedJob
-  readonly #setUp: AttemptSetUp<Tx>
-  readonly #expired: Promise<never>
-  readonly #done: { traceparent: string | undefined }
-
-  constructor(job: QueuedJob, setUp: AttemptSetUp<Tx>, expired: Promise<never>, span: Span) {
-    this.#job = job
-    this.#setUp = setUp
-    this.#expired = expired
-    this.#done = { traceparent: traceparentOf(span) }
-  }
-
-  async write<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
-    if (this.#isBegun) throw completedTwiceError()
-    this.#isBegun = true
-    const { database } = this.#setUp
-    const timeoutMs = this.#job.expireInSeconds * 1000 + GRACE_MS
-    try {
-      const value = await runTransaction(database, (tx) => this.#writeIn(tx, body), { timeoutMs })
-      this.isDone = true
-      return value
-    } catch (error) {
-      this.#failure = error ?? new Error('The body of complete threw nothing.')
-      throw error
-    }
-  }
-
-  async #writeIn<T>(tx: Tx, body: (tx: Tx) => Promise<T>): Promise<T> {
-    const { client, complete } = this.#setUp
-    const lent = revocable(tx, overError)
-    try {
-      const writing = inTransaction({ client, tx: lent.tx, owner: 'message' }, () => body(lent.tx))
-      const value = await Promise.race([writing, this.#expired])
-      if (!(await complete(this.#job, tx, this.#done))) throw claimLostError()
-      return value
-    } finally {
-      lent.revoke()
-    }
-  }
-
-  /** For a handler that has returned. @throws what kept it from writing, also where the handler made nothing of it. */
-  async end(): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure
-    if (this.isDone) return
-    if (this.#isBegun) throw notAwaitedError()
-    this.#isBegun = true
-    if (!(await this.#setUp.complete(this.#job, 'client', this.#done))) throw claimLostError()
-    this.isDone = true
   }
 }
 
@@ -277,40 +198,4 @@ function expiredError(seconds: number): ThroughlineError {
     why: 'That is how long an attempt may last; what complete wrote was rolled back.',
     fix: 'Hand attempt.signal on to what the handler waits for, or raise expireInSeconds of createOutbox.',
   })
-}
-
-function overError(): ThroughlineError {
-  return new ThroughlineError('OUTBOX_ATTEMPT_OVER', 'A transaction was used after it was over.', {
-    why: 'The body of complete had returned, or the attempt had lasted too long; its connection serves others by now.',
-    fix: 'Await all that uses tx before the body of complete returns.',
-  })
-}
-
-function completedTwiceError(): ThroughlineError {
-  return new ThroughlineError('OUTBOX_ATTEMPT_OVER', 'A message was completed twice.', {
-    why: "What the second one writes would not commit with the message's being done.",
-    fix: 'Write all of it in the body of one call of complete.',
-  })
-}
-
-function notAwaitedError(): ThroughlineError {
-  return new ThroughlineError(
-    'OUTBOX_ATTEMPT_OVER',
-    'A handler returned while its message was being completed.',
-    {
-      why: 'The promise of complete was not awaited, so nothing is known of what it writes.',
-      fix: 'Await it: await complete(async (tx) => { … }).',
-    },
-  )
-}
-
-function claimLostError(): ThroughlineError {
-  return new ThroughlineError(
-    'OUTBOX_CLAIM_LOST',
-    'The message was taken away from this attempt while its handler ran.',
-    {
-      why: 'It had lasted longer than it may, or somebody discarded or redrove it; what complete wrote was rolled back.',
-      fix: 'Nothing is lost: another attempt has the message. If it happens often, raise expireInSeconds of createOutbox.',
-    },
-  )
 }

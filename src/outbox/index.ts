@@ -1,14 +1,7 @@
 export type { Attempt, Handler } from './attempt.js'
 export type { FailedAttempt } from './message.js'
-export {
-  type MessageFilter,
-  type MessageState,
-  type Messages,
-  type MessagesOptions,
-  type OutboxMessage,
-  openMessages,
-  type TopicSummary,
-} from './messages.js'
+export type { MessageState, OutboxMessage, TopicSummary } from './message-rows.js'
+export { type MessageFilter, type Messages, type MessagesOptions, openMessages } from './messages.js'
 export type { OrderPolicy } from './order.js'
 export {
   createOutbox,

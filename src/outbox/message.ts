@@ -4,6 +4,18 @@ import { epochMs, isCorrelationId, tryGetContext } from '../context/index.js'
 import { activeRun } from '../idempotency/active-run.js'
 import { traceparentOf } from '../telemetry/sdk-pieces.js'
 
+/** A job as pg-boss hands it out. */
+export interface QueuedJob {
+  id: string
+  name: string
+  data: unknown
+  retryCount: number
+  retryLimit: number
+  retryDelayMax?: number | undefined
+  expireInSeconds: number
+  sourceRootId: string | null
+}
+
 /** Written by `send`, read by a worker of any version. */
 export interface Envelope {
   v: 1
