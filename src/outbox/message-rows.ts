@@ -52,6 +52,18 @@ export interface TopicSummary {
 /** A message, and the queue that its entry lies in. */
 export type Entry = OutboxMessage & { queue: string; envelope: Envelope; hasOwnDeadLetter: boolean }
 
+/** The states of pg-boss that each may be: what an index finds. */
+const STORED_STATES: Record<MessageState, readonly string[]> = {
+  waiting: ['created'],
+  deferred: ['created'],
+  retrying: ['retry'],
+  active: ['active'],
+  dead: ['created', 'failed'],
+  done: ['completed'],
+  replaced: ['failed'],
+  cancelled: ['cancelled'],
+}
+
 /** What an entry is to a reader, by its state and its queue. */
 function standing(schema: string): string {
   return `CASE
@@ -64,17 +76,31 @@ function standing(schema: string): string {
     END`
 }
 
+/** Which messages: the condition is on the columns of the statement, with its parameters. */
+export interface MessageQuery {
+  schema: string
+  /** Default all. */
+  states?: readonly MessageState[]
+  condition: string
+  limit: number
+}
+
 // pg-boss' own queues begin with two underscores.
-export function messagesStatement(schema: string, condition: string, limit: number): string {
+export function messagesStatement({
+  schema,
+  states = MESSAGE_STATES,
+  condition,
+  limit,
+}: MessageQuery): string {
   return `SELECT * FROM (
       SELECT id::text, COALESCE(source_root_id, id)::text AS message_id, name, COALESCE(source_name, name) AS topic,
         ${standing(schema)} AS standing, data, output, source_output, dead_letter IS NULL AND state = 'failed' AS is_in_place,
         COALESCE(source_retry_count, retry_count) AS retry_count, retry_limit, started_on IS NOT NULL AS is_begun,
         singleton_key, created_on, ${msOf('created_on')} AS created_ms, ${msOf('start_after')} AS start_after_ms,
         ${msOf('started_on')} AS started_ms, ${msOf('completed_on')} AS completed_ms
-      FROM ${schema}.job WHERE name NOT LIKE '\\_\\_%'
+      FROM ${schema}.job WHERE name NOT LIKE '\\_\\_%' AND state IN (${storedStates(states)})
     ) message
-    WHERE ${condition}
+    WHERE standing IN (${states.map((state) => `'${state}'`).join(', ')}) AND (${condition})
     ORDER BY created_on DESC, id
     LIMIT ${Math.floor(limit)}`
 }
@@ -88,6 +114,10 @@ export function topicsStatement(schema: string): string {
     ) message
     GROUP BY topic, standing
     ORDER BY topic`
+}
+
+function storedStates(states: readonly MessageState[]): string {
+  return [...new Set(states.flatMap((state) => STORED_STATES[state]))].map((state) => `'${state}'`).join(', ')
 }
 
 function msOf(column: string): string {

@@ -13,6 +13,7 @@ import { hasSqlState, type PostgresDatabase, type Row } from '../postgres/databa
 import { withFailure } from './message.js'
 import {
   type Entry,
+  type MessageQuery,
   type MessageState,
   messageOf,
   messagesStatement,
@@ -55,6 +56,9 @@ export interface Messages {
 
 const OPEN_STATES: readonly MessageState[] = ['waiting', 'deferred', 'retrying', 'active', 'dead']
 
+/** What is long enough to be the beginning of an ID. */
+const BEGINNING = /^[0-9a-f-]{8,36}$/i
+
 /** The most entries of one message, or of one request, that are shown. */
 const MAX_FOUND = 200
 
@@ -79,26 +83,30 @@ export async function openMessages(options: MessagesOptions = {}): Promise<Messa
   const { executeSql } = boss.getDb()
   const rows = async (text: string, values: unknown[]) =>
     (await executeSql.call(boss.getDb(), text, values)).rows as Row[]
-  const select = async (condition: string, values: unknown[], limit: number) =>
-    (await rows(messagesStatement(schema, condition, limit), values)).map(messageOf)
+  const select = async (query: Omit<MessageQuery, 'schema'>, values: unknown[]) =>
+    (await rows(messagesStatement({ schema, ...query }), values)).map(messageOf)
   const dead = async (ids: readonly string[]) =>
-    ids.length === 0 ? [] : select(`standing = 'dead' AND id IN (${placeholders(ids)})`, [...ids], ids.length)
+    ids.length === 0
+      ? []
+      : select({ states: ['dead'], condition: `id IN (${placeholders(ids)})`, limit: ids.length }, [...ids])
 
   return {
     async topics() {
       return summariesOf(await rows(topicsStatement(schema), []))
     },
     list({ topic, states = OPEN_STATES, limit = 50 }) {
-      const conditions = [`standing IN (${placeholders(states)})`]
-      if (topic !== undefined) conditions.push(`topic = $${states.length + 1}`)
-      return select(conditions.join(' AND '), topic === undefined ? [...states] : [...states, topic], limit)
+      return topic === undefined
+        ? select({ states, condition: 'true', limit }, [])
+        : select({ states, condition: 'topic = $1', limit }, [topic])
     },
     find(id) {
-      const exact = `id = $1 OR message_id = $1 OR data->'from'->>'correlationId' = $1`
-      const isPrefix = /^[0-9a-f-]{8,36}$/i.test(id)
-      const begins = ` OR id LIKE $2 OR message_id LIKE $2`
-      const values = isPrefix ? [id.toLowerCase(), `${id.toLowerCase()}%`] : [id]
-      return select(isPrefix ? `${exact}${begins}` : exact, values, MAX_FOUND)
+      const condition = "$1 IN (id, message_id, data->'from'->>'correlationId')"
+      if (!BEGINNING.test(id)) return select({ condition, limit: MAX_FOUND }, [id])
+      const begins = 'id LIKE $2 OR message_id LIKE $2'
+      return select({ condition: `${condition} OR ${begins}`, limit: MAX_FOUND }, [
+        id,
+        `${id.toLowerCase()}%`,
+      ])
     },
     async redrive(ids) {
       let redriven = 0
