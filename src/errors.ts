@@ -45,6 +45,8 @@ export type ThroughlineErrorCode =
   | 'OUTBOX_ORDER_CHANGED'
   /** A handler lasted longer than it may. */
   | 'OUTBOX_ATTEMPT_EXPIRED'
+  /** A drain had no more time for a message. */
+  | 'OUTBOX_NO_TIME_LEFT'
   /** A handler used its transaction when its attempt was over. */
   | 'OUTBOX_ATTEMPT_OVER'
   /** A message was taken away from its handler while that ran. */

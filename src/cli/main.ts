@@ -41,9 +41,13 @@ function usageStatus(error: CommanderError): number {
   return error.exitCode === 0 ? 0 : USAGE
 }
 
-// A bug of ours is told with its stack; a known failure says itself how to mend it.
+// A bug of ours is told with its stack; a known failure says itself how to mend it, and one of the system or of the
+// database has a code, which says more than a stack.
 function failureText(error: unknown): string {
   if (isThroughlineError(error)) return printable(error.message)
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown }
+  if (typeof code === 'string' && !code.startsWith('ERR_'))
+    return printable([message, `(${code})`].filter(Boolean).join(' '))
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
   return text.split('\n').map(printable).join('\n')
 }

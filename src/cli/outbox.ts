@@ -1,7 +1,9 @@
 /** `throughline outbox`, `throughline outbox <id>`, `throughline outbox redrive` and `throughline outbox discard`. */
 import { Command, InvalidArgumentError, Option } from 'commander'
+import { isThroughlineError } from '../errors.js'
 import { MESSAGE_STATES, type MessageState, type OutboxMessage } from '../outbox/message-rows.js'
 import { type Messages, openMessages } from '../outbox/messages.js'
+import { isSchemaName } from '../outbox/options.js'
 import { confirmed } from './confirm.js'
 import { printable, printableJson } from './printable.js'
 import { renderMessage } from './render-message.js'
@@ -31,6 +33,9 @@ interface ActOptions extends DatabaseOptions {
 }
 
 const DEFAULT_COUNT = 50
+
+/** The most dead letters that are shown before it asks. */
+const MAX_ASKED_ABOUT = 20
 
 /** The most dead letters that one call acts on. */
 const MAX_ACTED_ON = 10_000
@@ -91,7 +96,7 @@ async function list(messages: Messages, options: ShowOptions): Promise<void> {
   const { topic, state, count = DEFAULT_COUNT } = options
   const found = await messages.list({ topic, ...(state && { states: state }), limit: count })
   const topics = (await messages.topics()).filter((each) => topic === undefined || each.topic === topic)
-  if (topics.length === 0) return fail('throughline: the outbox has no messages, and had none lately.')
+  if (topics.length === 0) return fail(noTopicText(topic, await messages.topics()))
   if (options.json) return printJson({ topics, messages: found.map((each) => documentOf(each, options)) })
   process.stdout.write(renderOutbox(topics, found, count, terminal(options)))
 }
@@ -122,11 +127,15 @@ interface Act {
 }
 
 const REDRIVE: Act = {
-  ...{ name: 'redrive', done: 'redriven', description: 'give dead letters back to their topics' },
+  name: 'redrive',
+  done: 'redriven',
+  description: 'give dead letters back to their topics',
   question: 'Give back to be tried again?',
 }
 const DISCARD: Act = {
-  ...{ name: 'discard', done: 'discarded', description: 'delete dead letters, for good' },
+  name: 'discard',
+  done: 'discarded',
+  description: 'delete dead letters, for good',
   question: 'Delete for good?',
 }
 
@@ -171,12 +180,16 @@ async function actOn(
   if (dead.length === 0) return fail('throughline: there are no dead letters. Nothing was done.')
   if (options.yes !== true) {
     if (!process.stdin.isTTY) command.error('error: nobody can be asked here: say --yes.')
-    process.stderr.write(renderMessages(dead, terminalOf(process.stderr, process.env, options.color)))
+    const output = terminalOf(process.stderr, process.env, options.color)
+    process.stderr.write(renderMessages(dead.slice(0, MAX_ASKED_ABOUT), output))
+    if (dead.length > MAX_ASKED_ABOUT)
+      process.stderr.write(`and ${dead.length - MAX_ASKED_ABOUT} more, ${dead.length} in all.\n`)
     if (!(await confirmed(act.question))) return fail('throughline: nothing was done.')
   }
   const done = await messages[act.name](dead.map(({ id }) => id))
   if (options.json) printJson({ [act.done]: done })
   else process.stdout.write(`${done} ${done === 1 ? 'message' : 'messages'} ${act.done}.\n`)
+  if (dead.length === MAX_ACTED_ON) process.stderr.write('throughline: there may be more: run it again.\n')
   if (done < dead.length) fail(`throughline: ${dead.length - done} had been taken care of meanwhile.`)
 }
 
@@ -191,10 +204,10 @@ async function withMessages(
     )
   const messages = await openMessages({ connectionString, ...(schema && { schema }) }).catch(
     (error: Error) => {
-      if (!isRefused(error)) throw error
-      fail(
-        `throughline: the database does not answer: ${printable(error.message || (error as { code?: string }).code || '')}.`,
-      )
+      // By node or by Postgres: a wrong host, name or password, or a role that may not read it. A stack says less.
+      const { code } = error as { code?: unknown }
+      if (isThroughlineError(error) || typeof code !== 'string') throw error
+      fail(`throughline: the database cannot be asked: ${printable(error.message)} (${printable(code)}).`)
     },
   )
   if (messages === undefined) return
@@ -205,19 +218,11 @@ async function withMessages(
   }
 }
 
-// By node's code or by SQLSTATE: a wrong host, port, name or password, which a stack would not explain.
-function isRefused(error: Error): boolean {
-  const { code } = error as { code?: unknown }
-  return typeof code === 'string' && /^(?:E[A-Z_]+|28\w{3}|3D000|08\w{3}|57P03)$/.test(code)
-}
-
 function documentOf(message: OutboxMessage, { payload: isWanted }: ShowOptions): object {
-  const { id, messageId, topic, state, attempts, maxAttempts, orderKey, sent } = message
-  const { failed, startAfterMs, startedMs, done, payload } = message
+  const { failed, payload, ...rest } = message
   return {
-    ...{ id, messageId, topic, state, attempts, maxAttempts, orderKey, sent },
+    ...rest,
     failed: failed.map(({ stack: _, ...attempt }) => attempt),
-    ...{ startAfterMs, startedMs, done },
     ...(isWanted ? { payload } : {}),
   }
 }
@@ -233,6 +238,12 @@ function printJson(document: object): void {
 function fail(text: string): void {
   process.stderr.write(`${text}\n`)
   process.exitCode = 1
+}
+
+function noTopicText(topic: string | undefined, known: readonly { topic: string }[]): string {
+  if (known.length === 0) return 'throughline: the outbox has no messages, and had none lately.'
+  const names = known.map((each) => printable(each.topic)).join(', ')
+  return `throughline: there is no message of topic "${printable(topic ?? '')}". Topics that have some: ${names}.`
 }
 
 function nothingText(id: string): string {
@@ -251,7 +262,7 @@ function idArgument(value: string): string {
 }
 
 function schemaArgument(value: string): string {
-  if (/^[A-Za-z_][A-Za-z0-9_]{0,49}$/.test(value)) return value
+  if (isSchemaName(value)) return value
   throw new InvalidArgumentError('A schema is 1–50 letters, digits and _.')
 }
 

@@ -5,6 +5,7 @@ import { spanContextOf } from '../telemetry/sdk-pieces.js'
 import { columnWidths, GAP, inColumns } from './columns.js'
 import { formatDuration } from './durations.js'
 import { paint, type Segment } from './paint.js'
+import { printable } from './printable.js'
 import { stateStyle } from './render-outbox.js'
 import type { Terminal } from './terminal.js'
 import { localTime } from './times.js'
@@ -33,7 +34,7 @@ export function renderMessage(message: OutboxMessage, withPayload: boolean, term
     field('state', { text: stateText(message), ...(style && { style }) }),
     ...(sent.correlationId === undefined ? [] : [field('correlation', { text: sent.correlationId })]),
     ...(orderKey === undefined ? [] : [field('order key', { text: orderKey })]),
-    ...(withPayload ? [field('payload', { text: JSON.stringify(message.payload) })] : []),
+    ...(withPayload ? [`${colors.dim('payload'.padEnd(13))}${payloadText(message.payload)}`] : []),
     '',
     ...eventLines(eventsOf(message, terminal), terminal),
     ...hintsOn(message).map(
@@ -41,6 +42,11 @@ export function renderMessage(message: OutboxMessage, withPayload: boolean, term
     ),
   ]
   return `${lines.join('\n')}\n`
+}
+
+// Whole, however long: it was asked for.
+function payloadText(payload: unknown): string {
+  return printable(JSON.stringify(payload) ?? 'none')
 }
 
 function stateText({ state, attempts, maxAttempts }: OutboxMessage): string {

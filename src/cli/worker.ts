@@ -27,8 +27,8 @@ The file exports a running worker, a promise of one, or a function that starts i
   export default outbox.work({ 'email.receipt': async (payload, { complete }) => { … } })
 
 Spans and log lines go where those of the app go (OTEL_EXPORTER_OTLP_ENDPOINT, else .throughline/). On SIGTERM or
-SIGINT it takes no more messages, waits for those it handles, and ends; what was not done in time is tried again by
-another worker. A TypeScript file needs Node 22.18 or later, or a loader: NODE_OPTIONS="--import tsx".
+SIGINT it takes no more messages, waits for those it handles, and ends; a second one ends it at once. What was not done in
+time is tried again by another worker. A TypeScript file needs Node 22.18 or later, or a loader: NODE_OPTIONS="--import tsx".
 
 Examples:
   $ throughline worker ./worker.ts
@@ -70,6 +70,8 @@ async function worker(file: string, { drainTimeout, serviceName }: WorkerOptions
     // Kept: where nobody else listens, the flush at a signal ends the process.
     for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => resolve(name))
   })
+  // Asked twice, it ends at once.
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => process.exit(1))
   const beganMs = performance.now()
   say(`${signal}: waiting for handlers that run, up to ${drainTimeout} s.`)
   const isDone = await withinSeconds(drainTimeout, () => started.stop())

@@ -1,6 +1,6 @@
 /** Run once, replay after. One path: identify, claim, show, then run, replay or refuse. */
 import { diag } from '@opentelemetry/api'
-import { inActiveRun } from './active-run.js'
+import { inActiveRun } from '../context/active-run.js'
 import type { BodyEnd } from './body-end.js'
 import { decodeResult } from './codec.js'
 import {

@@ -20,10 +20,22 @@ const MAX_CAUSES = 5
  */
 export function errorFields(value: unknown, depth = 0): LoggedError | undefined {
   if (value === undefined || value === null) return undefined
-  if (!isErrorLike(value)) return { type: typeof value, message: textOf(value) }
-  const { name, message, stack, code, digest, cause } = value
-  const logged: LoggedError = { type: typeof name === 'string' ? name : 'Error', message: textOf(message) }
-  if (typeof stack === 'string') logged.stack = stack
+  try {
+    return isErrorLike(value) ? fieldsOf(value, depth) : { type: typeof value, message: textOf(value) }
+  } catch {
+    // A field of it throws when it is read.
+    return { type: 'Error', message: 'The error cannot be read.' }
+  }
+}
+
+function fieldsOf(error: ErrorLike, depth: number): LoggedError {
+  const { name, message, stack, code, digest, cause } = error
+  const shown = quotesParameters(error) ? withoutParameters : (text: string) => text
+  const logged: LoggedError = {
+    type: typeof name === 'string' ? name : 'Error',
+    message: shown(textOf(message)),
+  }
+  if (typeof stack === 'string') logged.stack = shown(stack)
   if (typeof code === 'string') logged.code = code
   if (typeof digest === 'string') logged.digest = digest
   if (cause !== undefined && depth < MAX_CAUSES) {
@@ -33,8 +45,19 @@ export function errorFields(value: unknown, depth = 0): LoggedError | undefined 
   return logged
 }
 
+/** Drizzle's error for a statement that failed has the values of its parameters in its text. */
+function quotesParameters(error: object): boolean {
+  return 'query' in error && 'params' in error
+}
+
+function withoutParameters(text: string): string {
+  return text.replace(/\nparams: [\s\S]*?(?=\n {4}at |$)/, '')
+}
+
+type ErrorLike = Record<keyof LoggedError | 'name', unknown>
+
 // By its fields: an error of another realm, or of a bundle's copy of a class, is no `instanceof`.
-function isErrorLike(value: unknown): value is Record<keyof LoggedError | 'name', unknown> {
+function isErrorLike(value: unknown): value is ErrorLike {
   return typeof value === 'object' && value !== null && 'message' in value && 'stack' in value
 }
 

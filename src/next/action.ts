@@ -1,7 +1,8 @@
 /** `action(name, fn)`: a Server Action with a span, an outcome and one log line. */
-import { type Span, SpanStatusCode, trace } from '@opentelemetry/api'
+import { type Span, trace } from '@opentelemetry/api'
 import { tryGetContext } from '../context/index.js'
 import { logger } from '../logging/index.js'
+import { showError } from '../logging/show-error.js'
 import { recordSeconds } from '../telemetry/meter.js'
 import { ATTRIBUTE, METRIC, SCOPE } from '../telemetry/names.js'
 import { type ActionOutcome, outcomeOfThrown } from './control-flow.js'
@@ -59,10 +60,7 @@ function finish(span: Span, name: string, outcome: ActionOutcome, durationMs: nu
   span.setAttribute(ATTRIBUTE.actionOutcome, outcome)
   const line = { action: name, outcome, duration_ms: Math.round(durationMs * 100) / 100 }
   if (outcome === 'error') {
-    const type = error instanceof Error ? error.name : typeof error
-    span.setAttribute(ATTRIBUTE.errorType, type)
-    if (error instanceof Error) span.recordException(error)
-    span.setStatus({ code: SpanStatusCode.ERROR, message: error instanceof Error ? error.message : type })
+    showError(span, error)
     logger.error({ ...line, err: error }, 'action failed')
   } else {
     logger.info(line, 'action completed')

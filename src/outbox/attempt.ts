@@ -1,29 +1,30 @@
 /**
  * One attempt at a message: the context it was sent in, a trace of its own, the handler, and what became of it.
  *
- *   taken ──► handler ──► complete: begin ──► writes ──► done ──► commit      done, once
+ *   taken ──► handler ──► complete: begin ──► writes ──► done ──► commit      handled, once
  *                │                              │          │
  *                │ throws or expires            │ throws   │ the message is no longer this attempt's
  *                ▼                              ▼          ▼
- *              fail ◄───────────────────────── rollback ◄──┘                  tried again, or a dead letter
+ *              fail ◄───────────────────────── rollback ◄──┘                  retried, or dead
  *
  * The queue lies in the same database, so its own record of the message is the receipt: it is completed in the
  * transaction of the handler's writes, and only for the attempt that took it. A second record, as `runOnce` keeps one,
  * would say the same at the price of two more statements. No transaction is open while the handler calls others.
  */
-import { type Link, type Span, SpanKind, SpanStatusCode, trace } from '@opentelemetry/api'
+import { type Link, type Span, SpanKind, trace } from '@opentelemetry/api'
 import type { Logger } from 'pino'
+import { inActiveRun } from '../context/active-run.js'
 import { createContext, randomTraceId, runAndClose } from '../context/index.js'
-import { ThroughlineError } from '../errors.js'
-import { inActiveRun } from '../idempotency/active-run.js'
 import { errorFields } from '../logging/error-fields.js'
 import { logger } from '../logging/index.js'
+import { showError } from '../logging/show-error.js'
 import { count, recordSeconds } from '../telemetry/meter.js'
 import { ATTRIBUTE, EVENT, METRIC, SCOPE } from '../telemetry/names.js'
 import { spanContextOf, traceparentOf } from '../telemetry/sdk-pieces.js'
 import { Completion, type CompletionSetUp } from './completion.js'
 import { type Envelope, type FailedAttempt, messageIdOfJob, openEnvelope, type QueuedJob } from './message.js'
-import { type PayloadSchema, validPayload } from './topics.js'
+import { TimeLimit } from './time-limit.js'
+import { handledPayload, type PayloadSchema } from './topics.js'
 
 /** What a handler knows of its attempt. */
 export interface Attempt<Tx> {
@@ -41,25 +42,35 @@ export interface Attempt<Tx> {
    *
    * A serialization failure or a deadlock runs the body again.
    *
-   * @throws {ThroughlineError} `OUTBOX_CLAIM_LOST` when another attempt has the message by now; nothing was written.
+   * @throws {ThroughlineError} `OUTBOX_CLAIM_LOST` when another attempt has the message by now, `OUTBOX_ATTEMPT_EXPIRED`
+   * when this one has lasted too long: nothing was written. `OUTBOX_ATTEMPT_OVER` for a second call, `TRANSACTION_NESTED`
+   * within a transaction of the same client.
    */
   complete<T>(body: (tx: Tx) => Promise<T>): Promise<T>
 }
 
 export type Handler<Payload, Tx> = (payload: Payload, attempt: Attempt<Tx>) => Promise<unknown>
 
+/**
+ * What became of an attempt. `returned`: whoever worked had no more time, and it does not count. `lost`: the message was
+ * taken away meanwhile, or is gone.
+ */
+export type AttemptOutcome = 'handled' | 'retried' | 'dead' | 'returned' | 'lost'
+
 /** What an attempt needs of its outbox. */
 export interface AttemptSetUp<Tx> extends CompletionSetUp<Tx> {
   schema: PayloadSchema
   handler: Handler<unknown, Tx>
-  /** Says that the attempt failed. */
-  fail(job: QueuedJob, envelope: Envelope, failure: FailedAttempt): Promise<void>
+  /** Says that the attempt failed. Resolves to whether the message was this attempt's, and not done by it after all. */
+  fail(job: QueuedJob, envelope: Envelope, failure: FailedAttempt): Promise<'failed' | 'done' | 'lost'>
+  /** Gives the message back as if it had not been taken. */
+  giveBack(job: QueuedJob): Promise<void>
   /** Aborted when whoever works has no more time. */
   deadline?: AbortSignal
 }
 
-/** Runs the handler, and settles the message. Resolves to whether it is done; never rejects. */
-export async function attemptMessage<Tx>(job: QueuedJob, setUp: AttemptSetUp<Tx>): Promise<boolean> {
+/** Runs the handler, and settles the message. Never rejects. */
+export async function attemptMessage<Tx>(job: QueuedJob, setUp: AttemptSetUp<Tx>): Promise<AttemptOutcome> {
   const envelope = openEnvelope(job.data)
   const traceId = randomTraceId()
   const { correlationId = traceId, action } = envelope.from
@@ -71,9 +82,24 @@ export async function attemptMessage<Tx>(job: QueuedJob, setUp: AttemptSetUp<Tx>
     trace.getTracer(SCOPE).startActiveSpan(`process ${job.name}`, spanOptionsOf(job, envelope), (span) => {
       requestContext.firstSpan ??= span
       span.setAttribute(ATTRIBUTE.correlationId, correlationId)
-      return settled(span, job, envelope, correlationId, setUp)
+      return measured(span, job, () => settled(span, job, envelope, correlationId, setUp))
     }),
   )
+}
+
+async function measured(
+  span: Span,
+  job: QueuedJob,
+  attempt: () => Promise<AttemptOutcome>,
+): Promise<AttemptOutcome> {
+  const startedAt = performance.now()
+  const outcome = await attempt()
+  const labels = { [ATTRIBUTE.outboxTopic]: job.name }
+  span.setAttribute(ATTRIBUTE.outboxOutcome, outcome)
+  span.end()
+  count(METRIC.outboxAttempts, { ...labels, [ATTRIBUTE.outboxOutcome]: outcome })
+  recordSeconds(METRIC.outboxAttemptDuration, (performance.now() - startedAt) / 1000, labels)
+  return outcome
 }
 
 async function settled<Tx>(
@@ -82,33 +108,36 @@ async function settled<Tx>(
   envelope: Envelope,
   correlationId: string,
   setUp: AttemptSetUp<Tx>,
-): Promise<boolean> {
-  const startedAt = performance.now()
+): Promise<AttemptOutcome> {
   const fields = { topic: job.name, message_id: messageIdOfJob(job), attempt: job.retryCount + 1 }
-  const labels = { [ATTRIBUTE.outboxTopic]: job.name }
-  let outcome = 'handled'
+  const limit = new TimeLimit(job.expireInSeconds, setUp.deadline)
   try {
-    await handled(span, job, envelope, correlationId, setUp)
+    await handled(span, job, envelope, correlationId, limit, setUp)
     logger.info(fields, 'message handled')
-    return true
+    return 'handled'
   } catch (error) {
+    if (limit.isOutOfTime(error)) {
+      await setUp.giveBack(job).catch((cause: unknown) => tellNotGivenBack(fields, cause))
+      logger.info(fields, 'message given back: no time was left')
+      return 'returned'
+    }
     const failure = failureOf(error, fields.attempt, span)
-    outcome = job.retryCount < job.retryLimit ? 'retried' : 'dead'
-    logger.error({ ...fields, outcome, err: error }, 'message failed')
-    span.setAttribute(ATTRIBUTE.errorType, failure.type)
-    if (error instanceof Error) span.recordException(error)
-    span.setStatus({ code: SpanStatusCode.ERROR, message: failure.message })
     // What cannot be said now is seen later: the message is taken back when its time is over.
-    await setUp.fail(job, envelope, failure).catch((cause: unknown) => {
-      logger.warn({ ...fields, err: cause }, 'message could not be given back')
+    const became = await setUp.fail(job, envelope, failure).catch((cause: unknown) => {
+      tellNotGivenBack(fields, cause)
+      return 'failed' as const
     })
-    return false
+    if (became === 'done') {
+      logger.warn({ ...fields, err: error }, 'message handled, though its attempt failed at the end')
+      return 'handled'
+    }
+    showError(span, error)
+    const retriedOrDead = job.retryCount < job.retryLimit ? 'retried' : 'dead'
+    const outcome = became === 'lost' ? 'lost' : retriedOrDead
+    logger.error({ ...fields, outcome, err: error }, 'message failed')
+    return outcome
   } finally {
-    span.setAttribute(ATTRIBUTE.outboxOutcome, outcome)
-    const seconds = (performance.now() - startedAt) / 1000
-    count(METRIC.outboxAttempts, { ...labels, [ATTRIBUTE.outboxOutcome]: outcome })
-    recordSeconds(METRIC.outboxAttemptDuration, seconds, labels)
-    span.end()
+    limit.clear()
   }
 }
 
@@ -117,20 +146,27 @@ async function handled<Tx>(
   job: QueuedJob,
   envelope: Envelope,
   correlationId: string,
+  limit: TimeLimit,
   setUp: AttemptSetUp<Tx>,
 ): Promise<void> {
-  const { schema, handler, deadline } = setUp
-  const payload = await validPayload(schema, job.name, envelope.payload)
+  const payload = await handledPayload(setUp.schema, job.name, envelope.payload)
   const messageId = messageIdOfJob(job)
-  const expiry = expiryOf(job)
-  const completion = new Completion(job, setUp, expiry.expired, traceparentOf(span))
+  const completion = new Completion(job, setUp, limit.over, traceparentOf(span))
   const attempt: Attempt<Tx> = {
-    ...{ messageId, attempt: job.retryCount + 1, correlationId, log: logger },
-    signal: deadline === undefined ? expiry.signal : AbortSignal.any([expiry.signal, deadline]),
-    complete: (body) => completion.write(body),
+    messageId,
+    attempt: job.retryCount + 1,
+    correlationId,
+    signal: limit.signal,
+    log: logger,
+    complete(body) {
+      const writing = completion.write(body)
+      // A handler that does not await it is told at the end, and nobody else.
+      writing.catch(() => {})
+      return writing
+    },
   }
   try {
-    await Promise.race([inActiveRun(messageId, async () => handler(payload, attempt)), expiry.expired])
+    await Promise.race([inActiveRun(messageId, async () => setUp.handler(payload, attempt)), limit.over])
     await completion.end()
   } catch (error) {
     // Done is done: another try would do it twice.
@@ -139,20 +175,7 @@ async function handled<Tx>(
       { topic: job.name, message_id: messageId, err: error },
       'handler failed after its message was done',
     )
-  } finally {
-    expiry.clear()
   }
-}
-
-function expiryOf({ expireInSeconds }: QueuedJob) {
-  const controller = new AbortController()
-  const expired = new Promise<never>((_, reject) => {
-    controller.signal.addEventListener('abort', () => reject(controller.signal.reason), { once: true })
-  })
-  // Nobody may be waiting any more when it comes.
-  expired.catch(() => {})
-  const timer = setTimeout(() => controller.abort(expiredError(expireInSeconds)), expireInSeconds * 1000)
-  return { signal: controller.signal, expired, clear: () => clearTimeout(timer) }
 }
 
 /** Attributes by OpenTelemetry's conventions (https://opentelemetry.io/docs/specs/semconv/messaging/), and ours. */
@@ -185,17 +208,19 @@ function failureOf(error: unknown, attempt: number, span: Span): FailedAttempt {
   const { type = 'Error', message = '', stack } = logged ?? {}
   return {
     attempt,
-    type,
-    message,
-    ...(stack === undefined ? {} : { stack }),
+    type: storable(type),
+    message: storable(message),
+    ...(stack === undefined ? {} : { stack: storable(stack) }),
     at: new Date().toISOString(),
     traceparent: traceparentOf(span),
   }
 }
 
-function expiredError(seconds: number): ThroughlineError {
-  return new ThroughlineError('OUTBOX_ATTEMPT_EXPIRED', `The handler lasted longer than ${seconds} s.`, {
-    why: 'That is how long an attempt may last; what complete wrote was rolled back.',
-    fix: 'Hand attempt.signal on to what the handler waits for, or raise expireInSeconds of createOutbox.',
-  })
+/** Postgres keeps no NUL in a text, and no half of a surrogate pair. */
+function storable(text: string): string {
+  return text.replace(/\0|\p{Cs}/gu, '\ufffd')
+}
+
+function tellNotGivenBack(fields: object, cause: unknown): void {
+  logger.warn({ ...fields, err: cause }, 'message could not be given back')
 }

@@ -1,10 +1,16 @@
 /** A message's being done, said once: with what its handler writes, or by itself when that has returned. */
 import { ThroughlineError } from '../errors.js'
-import { inTransaction } from '../postgres/active-transaction.js'
+import { activeTransactionOf, inTransaction } from '../postgres/active-transaction.js'
 import type { Database } from '../postgres/database.js'
 import { revocable } from '../postgres/revocable.js'
-import { runTransaction } from '../postgres/transaction.js'
+import { nestedError, runTransaction } from '../postgres/run-transaction.js'
 import type { QueuedJob } from './message.js'
+
+/** What is kept of the attempt that handled a message. */
+export interface Done {
+  attempt: number
+  traceparent: string | undefined
+}
 
 /** What is needed to complete a message. */
 export interface CompletionSetUp<Tx> {
@@ -12,7 +18,7 @@ export interface CompletionSetUp<Tx> {
   /** The app's client, which transactions are begun on. */
   client: unknown
   /** Says, in the transaction or by itself, that the message is done. False when it is no longer this attempt's. */
-  complete(job: QueuedJob, on: Tx | 'client', done: { traceparent: string | undefined }): Promise<boolean>
+  complete(job: QueuedJob, on: Tx | 'client', done: Done): Promise<boolean>
 }
 
 /** How much longer than an attempt its transaction may last, where the client bounds one, in milliseconds. */
@@ -24,25 +30,26 @@ export class Completion<Tx> {
   #failure: unknown
   readonly #job: QueuedJob
   readonly #setUp: CompletionSetUp<Tx>
-  readonly #expired: Promise<never>
-  readonly #done: { traceparent: string | undefined }
+  readonly #over: Promise<never>
+  readonly #done: Done
 
   constructor(
     job: QueuedJob,
     setUp: CompletionSetUp<Tx>,
-    expired: Promise<never>,
+    over: Promise<never>,
     traceparent: string | undefined,
   ) {
     this.#job = job
     this.#setUp = setUp
-    this.#expired = expired
-    this.#done = { traceparent }
+    this.#over = over
+    this.#done = { attempt: job.retryCount + 1, traceparent }
   }
 
   async write<T>(body: (tx: Tx) => Promise<T>): Promise<T> {
     if (this.#isBegun) throw completedTwiceError()
+    const { database, client } = this.#setUp
+    if (activeTransactionOf(client) !== undefined) throw nestedError()
     this.#isBegun = true
-    const { database } = this.#setUp
     const timeoutMs = this.#job.expireInSeconds * 1000 + GRACE_MS
     try {
       const value = await runTransaction(database, (tx) => this.#writeIn(tx, body), { timeoutMs })
@@ -59,7 +66,7 @@ export class Completion<Tx> {
     const lent = revocable(tx, overError)
     try {
       const writing = inTransaction({ client, tx: lent.tx, owner: 'message' }, () => body(lent.tx))
-      const value = await Promise.race([writing, this.#expired])
+      const value = await Promise.race([writing, this.#over])
       if (!(await complete(this.#job, tx, this.#done))) throw claimLostError()
       return value
     } finally {

@@ -50,7 +50,12 @@ export interface TopicSummary {
 }
 
 /** A message, and the queue that its entry lies in. */
-export type Entry = OutboxMessage & { queue: string; envelope: Envelope; hasOwnDeadLetter: boolean }
+export type Entry = OutboxMessage & {
+  queue: string
+  envelope: Envelope
+  /** True for a dead letter of a topic that blocks: it lies in its own queue. */
+  isInPlace: boolean
+}
 
 /** The states of pg-boss that each may be: what an index finds. */
 const STORED_STATES: Record<MessageState, readonly string[]> = {
@@ -163,7 +168,7 @@ export function messageOf(row: Row): Entry {
       : {}),
     queue: String(row.name),
     envelope,
-    hasOwnDeadLetter: row.is_in_place !== true,
+    isInPlace: row.is_in_place === true,
   }
 }
 
@@ -178,9 +183,7 @@ export function summariesOf(rows: readonly Row[]): TopicSummary[] {
   const summaries = new Map<string, TopicSummary>()
   for (const row of rows) {
     const topic = String(row.topic)
-    const summary = summaries.get(topic) ?? {
-      ...{ topic, waiting: 0, deferred: 0, retrying: 0, active: 0, dead: 0, done: 0 },
-    }
+    const summary = summaries.get(topic) ?? noneOf(topic)
     summaries.set(topic, summary)
     const state = row.standing as MessageState
     if (state === 'replaced' || state === 'cancelled') continue
@@ -191,7 +194,16 @@ export function summariesOf(rows: readonly Row[]): TopicSummary[] {
   return [...summaries.values()]
 }
 
-// A driver may hand JSON back as text.
+function noneOf(topic: string): TopicSummary {
+  return { topic, waiting: 0, deferred: 0, retrying: 0, active: 0, dead: 0, done: 0 }
+}
+
+// A driver may hand JSON back as text; where it does not, a text is one that other code put there.
 function parsed(value: unknown): unknown {
-  return typeof value === 'string' ? JSON.parse(value) : value
+  if (typeof value !== 'string') return value
+  try {
+    return JSON.parse(value)
+  } catch {
+    return value
+  }
 }

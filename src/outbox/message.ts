@@ -1,7 +1,7 @@
 /** A message as it lies in the queue: the payload, where it came from, and what became of it so far. */
 import { createHash } from 'node:crypto'
+import { activeRun } from '../context/active-run.js'
 import { epochMs, isCorrelationId, tryGetContext } from '../context/index.js'
-import { activeRun } from '../idempotency/active-run.js'
 import { traceparentOf } from '../telemetry/sdk-pieces.js'
 
 /** A job as pg-boss hands it out. */

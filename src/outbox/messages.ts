@@ -22,6 +22,7 @@ import {
   type TopicSummary,
   topicsStatement,
 } from './message-rows.js'
+import { isSchemaName } from './options.js'
 import { connectionOf, importPgBoss } from './queue.js'
 
 export interface MessageFilter {
@@ -66,13 +67,19 @@ const MAX_FOUND = 200
  * Opens an outbox to look into it. It starts no upkeep and changes nothing by itself.
  *
  * @throws {ThroughlineError} `OUTBOX_TABLES_MISSING`, `PACKAGE_MISSING`
+ * @throws {TypeError} for an option out of range.
  */
 export async function openMessages(options: MessagesOptions = {}): Promise<Messages> {
   const { schema = 'pgboss' } = options
+  if (!isSchemaName(schema)) throw new TypeError('openMessages: "schema" must be 1–50 letters, digits and _.')
   const pgBoss = await importPgBoss()
   const boss = new pgBoss.PgBoss({
-    ...connectionOf(options.db, options.connectionString, pgBoss),
-    ...{ schema, migrate: false, createSchema: false, supervise: false, schedule: false },
+    ...connectionOf(options.db, options.connectionString, pgBoss, 'openMessages'),
+    schema,
+    migrate: false,
+    createSchema: false,
+    supervise: false,
+    schedule: false,
     registerInstance: false,
   })
   boss.on('error', () => {})
@@ -94,48 +101,66 @@ export async function openMessages(options: MessagesOptions = {}): Promise<Messa
     async topics() {
       return summariesOf(await rows(topicsStatement(schema), []))
     },
-    list({ topic, states = OPEN_STATES, limit = 50 }) {
-      return topic === undefined
+    async list({ topic, states = OPEN_STATES, limit = 50 }) {
+      if (!Number.isSafeInteger(limit) || limit < 1)
+        throw new TypeError(`messages.list: "limit" must be a whole number from 1 on, received ${limit}.`)
+      if (states.length === 0) return []
+      const found = await (topic === undefined
         ? select({ states, condition: 'true', limit }, [])
-        : select({ states, condition: 'topic = $1', limit }, [topic])
+        : select({ states, condition: 'topic = $1', limit }, [topic]))
+      return found.map(messageIn)
     },
-    find(id) {
+    async find(id) {
       const condition = "$1 IN (id, message_id, data->'from'->>'correlationId')"
-      if (!BEGINNING.test(id)) return select({ condition, limit: MAX_FOUND }, [id])
-      const begins = 'id LIKE $2 OR message_id LIKE $2'
-      return select({ condition: `${condition} OR ${begins}`, limit: MAX_FOUND }, [
-        id,
-        `${id.toLowerCase()}%`,
-      ])
+      const isBeginning = BEGINNING.test(id)
+      const orBegins = isBeginning ? ' OR id LIKE $2 OR message_id LIKE $2' : ''
+      const values = isBeginning ? [id, `${id.toLowerCase()}%`] : [id]
+      return (await select({ condition: condition + orBegins, limit: MAX_FOUND }, values)).map(messageIn)
     },
     async redrive(ids) {
       let redriven = 0
-      for (const message of await dead(ids)) redriven += await redriveOne(boss, message)
+      // The oldest first: they go back in the order they came.
+      for (const entry of (await dead(ids)).reverse())
+        redriven += entry.isInPlace ? await retryInPlace(entry) : await redriveOne(boss, entry)
       return redriven
     },
     async discard(ids) {
       let discarded = 0
-      for (const { id, queue } of await dead(ids)) {
-        const { affected } = (await boss.deleteJob(queue, id)) as { affected: number }
-        discarded += affected
+      for (const { id, queue, isInPlace } of await dead(ids)) {
+        // As it was found: one that was redriven meanwhile is no dead letter any more.
+        const condition = `name = $1 AND id = $2::uuid AND state = '${isInPlace ? 'failed' : 'created'}'`
+        const deleted = await rows(`DELETE FROM ${schema}.job WHERE ${condition} RETURNING id`, [queue, id])
+        discarded += deleted.length
       }
       return discarded
     },
     close: () => boss.stop({ graceful: false }),
   }
+
+  /** A message that blocks its key never left its queue: it goes on from there, with all its tries. */
+  async function retryInPlace({ id, queue, envelope, failed }: Entry): Promise<number> {
+    const last = failed.at(-1)
+    const data = last === undefined ? envelope : withFailure(envelope, last)
+    const retried = await rows(
+      `UPDATE ${schema}.job SET state = 'retry', retry_count = 0, started_on = NULL, completed_on = NULL,
+         start_after = now(), output = NULL, data = $3::text::jsonb
+       WHERE name = $1 AND id = $2::uuid AND state = 'failed' RETURNING id`,
+      [queue, id, JSON.stringify(data)],
+    )
+    return retried.length
+  }
 }
 
-async function redriveOne(boss: PgBoss, entry: Entry): Promise<number> {
-  // A message that blocks its key never left its queue: it goes on from there.
-  if (!entry.hasOwnDeadLetter) {
-    const { affected } = (await boss.retry(entry.queue, entry.id)) as { affected: number }
-    return affected
-  }
+function messageIn({ queue: _, envelope: __, isInPlace: ___, ...message }: Entry): OutboxMessage {
+  return message
+}
+
+async function redriveOne(boss: PgBoss, { id, queue, envelope, failed }: Entry): Promise<number> {
   // Its last failure would go with the dead letter.
-  const last = entry.failed.at(-1)
-  if (last !== undefined && entry.failed.length > entry.envelope.failed.length)
-    await boss.update(entry.queue, withFailure(entry.envelope, last), { id: entry.id })
-  return boss.redrive(entry.queue, { ids: [entry.id] })
+  const last = failed.at(-1)
+  if (last !== undefined && failed.length > envelope.failed.length)
+    await boss.update(queue, withFailure(envelope, last), { id })
+  return boss.redrive(queue, { ids: [id] })
 }
 
 function placeholders(values: readonly unknown[]): string {

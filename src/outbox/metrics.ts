@@ -3,11 +3,12 @@ import { type BatchObservableCallback, metrics } from '@opentelemetry/api'
 import type { Row } from '../postgres/database.js'
 import { ATTRIBUTE, METRIC, SCOPE } from '../telemetry/names.js'
 import { untraced } from '../telemetry/untraced.js'
+import type { OrderPolicy } from './order.js'
 import { deadLetterOf } from './queue.js'
 
 export interface WatchedQueue {
   schema: string
-  topics: readonly string[]
+  topics: readonly { topic: string; policy: OrderPolicy | undefined }[]
   rows(text: string, values: unknown[]): Promise<Row[]>
 }
 
@@ -19,18 +20,18 @@ export function watchQueue({ schema, topics, rows }: WatchedQueue): () => void {
   const messages = meter.createObservableGauge(METRIC.outboxMessages, { unit: '{message}' })
   const oldestAge = meter.createObservableGauge(METRIC.outboxOldestAge, { unit: 's' })
   const statement = depthStatement(schema, topics.length * 2)
-  const values = topics.flatMap((topic) => [topic, deadLetterOf(topic)])
+  const values = topics.flatMap(({ topic }) => [topic, deadLetterOf(topic)])
 
   const observe: BatchObservableCallback = async (result) => {
     // A database that does not answer is told of elsewhere; a gauge that is not set is the sign here.
     const depths = await untraced(() => rows(statement, values)).catch(() => undefined)
     if (depths === undefined) return
-    for (const topic of topics) {
+    for (const { topic, policy } of topics) {
       const labels = { [ATTRIBUTE.outboxTopic]: topic }
       const own = depths.find((row) => row.name === topic)
       const dead = depths.find((row) => row.name === deadLetterOf(topic))
-      // A message that failed for good lies with the dead letters, and stays where it was too.
-      const numbers: Row = { ...own, dead: dead === undefined ? own?.failed : dead.ready }
+      // Under 'block' a message that failed for good stays where it is; elsewhere its copy is what counts.
+      const numbers: Row = { ...own, dead: policy === 'block' ? own?.failed : dead?.ready }
       for (const state of STATES)
         result.observe(messages, Number(numbers[state] ?? 0), { ...labels, [ATTRIBUTE.outboxState]: state })
       result.observe(oldestAge, Math.max(0, Number(own?.age ?? 0)), labels)

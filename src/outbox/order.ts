@@ -9,9 +9,9 @@
  *                                                                      redrives or discards it
  *   'skip'    head fails ──► waits, tried again ──► fails for good ──► to the dead letters; the next is taken
  */
-import type { PgBoss } from 'pg-boss'
 import { ThroughlineError } from '../errors.js'
 import type { Database } from '../postgres/database.js'
+import { untraced } from '../telemetry/untraced.js'
 
 /** What happens to the messages behind one that failed for good. */
 export type OrderPolicy = 'block' | 'skip'
@@ -26,7 +26,12 @@ const MAX_ORDER_KEY_LENGTH = 255
  * @throws {ThroughlineError} `OUTBOX_ORDER_KEY_MISSING` where the topic keeps an order and none is given.
  * @throws {TypeError} where it keeps none and one is given, or for one that is too long.
  */
-export function assertOrderKey(topic: string, policy: OrderPolicy | undefined, orderKey: unknown): void {
+export function assertOrderKey(
+  topic: string,
+  policy: OrderPolicy | undefined,
+  orderKey: unknown,
+  startAfter: unknown,
+): void {
   if (policy === undefined && orderKey === undefined) return
   if (policy === undefined)
     throw new TypeError(
@@ -45,6 +50,10 @@ export function assertOrderKey(topic: string, policy: OrderPolicy | undefined, o
     throw new TypeError(
       `outbox.send: "orderKey" must be a string of 1 to ${MAX_ORDER_KEY_LENGTH} characters, received ${typeof orderKey === 'string' ? `one of ${orderKey.length}` : typeof orderKey}.`,
     )
+  if (startAfter !== undefined)
+    throw new TypeError(
+      `outbox.send: "startAfter" cannot be kept for "${topic}", whose messages are handled in the order they are sent.`,
+    )
 }
 
 /** Waits until no other transaction has sent a message of that key and is still open. */
@@ -55,9 +64,8 @@ export async function waitForTurn<Tx>(
 ): Promise<void> {
   const { schema, topic, orderKey } = place
   // As text, for Prisma has no word for `void`.
-  await database.rows(tx, 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text AS locked', [
-    `throughline.outbox ${schema} ${topic} ${orderKey}`,
-  ])
+  const lock = 'SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text AS locked'
+  await untraced(() => database.rows(tx, lock, [`throughline.outbox ${schema} ${topic} ${orderKey}`]))
 }
 
 /** Puts the message behind all others of its key. A clock may stand still, or be set back: then by a microsecond. */
@@ -67,26 +75,30 @@ export async function putBehind<Tx>(
   place: { schema: string; topic: string; orderKey: string; id: string },
 ): Promise<void> {
   const { schema, topic, orderKey, id } = place
-  await database.rows(
-    tx,
-    `UPDATE ${schema}.job SET created_on = GREATEST(clock_timestamp(), COALESCE((
+  const statement = `UPDATE ${schema}.job SET created_on = GREATEST(clock_timestamp(), COALESCE((
        SELECT max(created_on) FROM ${schema}.job
        WHERE name = $1 AND singleton_key = $2 AND id <> $3::uuid
          AND state = 'created' AND NOT blocked AND policy = '${ORDERED}'
      ), '-infinity') + interval '1 microsecond')
-     WHERE name = $1 AND id = $3::uuid`,
-    [topic, orderKey, id],
-  )
+     WHERE name = $1 AND id = $3::uuid`
+  await untraced(() => database.rows(tx, statement, [topic, orderKey, id]))
 }
 
 /**
- * Takes messages out of the way that failed for good and whose copies lie with the dead letters: of attempts that
- * nobody was there to end, as those of a process that was killed.
+ * Puts right what attempts left that nobody was there to end, as those of a process that was killed. Under `'skip'`: takes
+ * messages out of the way that failed for good, whose copies lie with the dead letters. Under `'block'`: keeps those that
+ * hold their key from the queue's own deletion.
  */
-export async function freeSkippedKeys(boss: PgBoss, topic: string): Promise<void> {
-  for (const key of await boss.getBlockedKeys(topic)) {
-    for (const job of await boss.findJobs(topic, { key })) {
-      if (job.state === 'failed') await boss.deleteJob(topic, job.id)
-    }
-  }
+export async function tidyKeys(
+  run: (text: string, values: unknown[]) => Promise<unknown>,
+  place: { schema: string; topic: string; policy: OrderPolicy },
+): Promise<void> {
+  const { schema, topic, policy } = place
+  const failed = `name = $1 AND state = 'failed' AND policy = '${ORDERED}'`
+  await run(
+    policy === 'skip'
+      ? `DELETE FROM ${schema}.job WHERE ${failed} AND dead_letter IS NOT NULL`
+      : `UPDATE ${schema}.job SET deletion_seconds = 0 WHERE ${failed} AND deletion_seconds <> 0`,
+    [topic],
+  )
 }

@@ -10,12 +10,14 @@ import type { ConstructorOptions, PgBoss } from 'pg-boss'
 import { ThroughlineError } from '../errors.js'
 import { databaseOf, type PostgresDatabase, type TransactionOf } from '../postgres/database.js'
 import { untraced } from '../telemetry/untraced.js'
-import { type AttemptSetUp, attemptMessage, type Handler } from './attempt.js'
-import { envelopeOf, messageIdOf, type QueuedJob, withFailure } from './message.js'
+import { type AttemptOutcome, attemptMessage, type Handler } from './attempt.js'
+import { envelopeOf, messageIdOf, type QueuedJob } from './message.js'
 import { watchQueue } from './metrics.js'
-import { assertOrderKey, freeSkippedKeys, type OrderPolicy, putBehind, waitForTurn } from './order.js'
-import { hasOneConnection, outsideRequests, sharedQueue } from './queue.js'
-import { type InputOf, type OutputOf, schemaOf, type Topics, validPayload } from './topics.js'
+import { assertDeadline, assertOptions, assertStartAfter, assertWorkOptions } from './options.js'
+import { assertOrderKey, type OrderPolicy, putBehind, tidyKeys, waitForTurn } from './order.js'
+import { executorOn, hasOneConnection, outsideRequests, sharedQueue } from './queue.js'
+import { settlementOn } from './settlement.js'
+import { type InputOf, type OutputOf, schemaOf, storablePayload, type Topics } from './topics.js'
 import { type OutboxWorker, startWorking } from './worker.js'
 
 /** How an outbox is set up. */
@@ -57,7 +59,7 @@ export interface SendMessageOptions {
 
 /** How a topic is worked off. */
 export interface WorkTopicsOptions {
-  /** Handlers that run at once, for each topic. Each has a connection of the client while it runs. Default 1. */
+  /** Handlers that run at once, for each topic. Each has a connection of the client while it completes. Default 1. */
   concurrency?: number
   /** How often the queue is asked when there was nothing, in seconds. Default 0.5. */
   pollingIntervalSeconds?: number
@@ -65,7 +67,10 @@ export interface WorkTopicsOptions {
 
 /** How what is there is worked off. */
 export interface DrainOptions {
-  /** No message is begun after so many milliseconds; the signal of one that runs is aborted then. Default 10,000. */
+  /**
+   * No message is begun after so many milliseconds. The signal of one that runs is aborted then; a second later it is
+   * given back, and the attempt does not count. Default 10,000.
+   */
   deadlineMs?: number
 }
 
@@ -114,75 +119,77 @@ export interface Outbox<Db extends PostgresDatabase, Given extends Topics> {
 export function createOutbox<Db extends PostgresDatabase, const Given extends Topics>(
   options: OutboxOptions<Db, Given>,
 ): Outbox<Db, Given> {
-  type Tx = TransactionOf<Db>
-  const {
-    db,
-    topics,
-    schema = 'pgboss',
-    retryLimit = 5,
-    retryDelayMaxSeconds = 300,
-    expireInSeconds = 60,
-  } = options
+  const { db, topics, schema = 'pgboss' } = options
+  const { retryLimit = 5, retryDelayMaxSeconds = 300, expireInSeconds = 60 } = options
   const order: Readonly<Record<string, OrderPolicy | undefined>> = options.order ?? {}
-  assertOptions(schema, topics, order)
+  assertOptions({ schema, topics, order, retryLimit, retryDelayMaxSeconds, expireInSeconds })
   const database = databaseOf('createOutbox', db)
-  const outside = outsideRequests()
-  // What is done is a span of pg-boss; its statements would be a second one for each.
-  const on = (tx: unknown) => ({
-    db: {
-      executeSql: async (text: string, values: unknown[] = []) => ({
-        rows: await untraced(() => database.rows(tx, text, values)),
-      }),
-    },
-  })
   const queue = sharedQueue({
-    ...{ db, order, schema, retryLimit, retryDelayMaxSeconds, expireInSeconds },
+    db,
+    order,
+    schema,
+    retryLimit,
+    retryDelayMaxSeconds,
+    expireInSeconds,
     topics: Object.keys(topics),
     connectionString: options.connectionString,
     pgBoss: options.pgBoss,
   })
+  const working = new Set<OutboxWorker>()
 
-  /** Makes attempts at messages of a topic. */
-  function attemptsAt(boss: PgBoss, topic: string, handlers: HandlersOf<Given, Tx>) {
-    const setUp: AttemptSetUp<unknown> = {
-      ...{ database, client: db, schema: schemaOf(topics, topic) },
-      handler: handlers[topic] as Handler<unknown, unknown>,
-      async complete(job, where, done) {
-        const { affected } = (await boss.complete(topic, job, done, on(where))) as { affected: number }
-        return affected === 1
-      },
-      fail: (job, envelope, failure) =>
-        database.transaction(async (tx) => {
-          await boss.fail(topic, job, failure, on(tx))
-          if (job.retryCount < job.retryLimit) {
-            const startAfter = randomDelaySeconds(job)
-            await boss.update(topic, withFailure(envelope, failure), { id: job.id, startAfter, ...on(tx) })
-          } else if (order[topic] === 'skip') await boss.deleteJob(topic, job.id, on(tx))
-        }),
+  /** One topic, as its handler works it off. @throws {ThroughlineError} `OUTBOX_TOPIC_UNKNOWN` */
+  function workshopOf(boss: PgBoss, topic: string, handlers: object): Workshop {
+    const policy = order[topic]
+    const setUp = {
+      database,
+      client: db,
+      schema: schemaOf(topics, topic),
+      handler: (handlers as Record<string, Handler<unknown, unknown>>)[topic] as Handler<unknown, unknown>,
+      ...settlementOn({ boss, database, schema, topic, policy }),
     }
-    return (job: QueuedJob, deadline?: AbortSignal) =>
-      attemptMessage(job, deadline === undefined ? setUp : { ...setUp, deadline })
+    const { executeSql } = executorOn(database, 'client')
+    return {
+      topic,
+      async tidy() {
+        if (policy !== undefined) await tidyKeys(executeSql, { schema, topic, policy })
+      },
+      // Polls leave no spans: most find nothing, and one for each would bury the traces that matter.
+      take: (most) =>
+        untraced(() => boss.fetch(topic, { includeMetadata: true, batchSize: most })) as Promise<QueuedJob[]>,
+      attempt: (job, deadline) =>
+        attemptMessage(job, deadline === undefined ? setUp : { ...setUp, deadline }),
+    }
   }
 
-  // Polls leave no spans: most find nothing, and one for each would bury the traces that matter.
-  const take = (boss: PgBoss, topic: string, most: number) =>
-    untraced(() => boss.fetch(topic, { includeMetadata: true, batchSize: most })) as Promise<QueuedJob[]>
+  /** The queue, for a transaction that has a connection: were there no other, it would wait for ever. */
+  async function startedBeside(): Promise<PgBoss> {
+    if (queue.isStarted()) return queue.started()
+    if (hasOneConnection(db)) throw notStartedError()
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(notStartedError()), MAX_START_MS)
+    })
+    return Promise.race([queue.started(), late]).finally(() => clearTimeout(timer))
+  }
 
   return {
     async start() {
       await queue.started()
     },
-    stop: () => queue.stop(),
+    async stop() {
+      await Promise.all([...working].map((worker) => worker.stop()))
+      await queue.stop()
+    },
     async send(tx, topic, payload, { key, orderKey, startAfter } = {}) {
-      const valid = await validPayload(schemaOf(topics, topic), topic, payload)
-      assertOrderKey(topic, order[topic], orderKey)
-      if (!queue.isStarted() && hasOneConnection(db)) throw notStartedError()
-      const boss = await queue.started()
+      const stored = await storablePayload(schemaOf(topics, topic), topic, payload)
+      assertOrderKey(topic, order[topic], orderKey, startAfter)
+      assertStartAfter(startAfter)
+      const boss = await startedBeside()
       const place = orderKey === undefined ? undefined : { schema, topic, orderKey }
       if (place !== undefined) await waitForTurn(database, tx, place)
       const id = messageIdOf(topic, key)
-      const sent = await boss.send(topic, envelopeOf(valid), {
-        ...on(tx),
+      const sent = await boss.send(topic, envelopeOf(stored), {
+        db: executorOn(database, tx),
         ...(id === undefined ? {} : { id }),
         ...(orderKey === undefined ? {} : { singletonKey: orderKey }),
         ...(startAfter === undefined ? {} : { startAfter }),
@@ -194,105 +201,80 @@ export function createOutbox<Db extends PostgresDatabase, const Given extends To
     async work(handlers, { concurrency = 1, pollingIntervalSeconds = 0.5 } = {}) {
       assertWorkOptions(concurrency, pollingIntervalSeconds)
       const boss = await queue.started()
-      const topicsWorked = Object.keys(handlers)
-      const workers = topicsWorked.map((topic) => {
-        const attempt = attemptsAt(boss, topic, handlers)
-        const sweep = order[topic] === 'skip' ? sweeperOf(boss, topic) : async () => {}
-        return outside(() =>
+      // All of them before any is begun: one that is unknown leaves nothing running.
+      const workshops = Object.keys(handlers).map((topic) => workshopOf(boss, topic, handlers))
+      const workers = outsideRequests(() =>
+        workshops.map(({ topic, tidy, take, attempt }) =>
           startWorking({
             topic,
             hands: concurrency,
             pollingIntervalMs: pollingIntervalSeconds * 1000,
+            tidy,
+            take,
             handle: attempt,
-            async take(most) {
-              await sweep()
-              return take(boss, topic, most)
-            },
           }),
-        )
-      })
+        ),
+      )
       const unwatch = watchQueue({
         schema,
-        topics: topicsWorked,
+        topics: workshops.map(({ topic }) => ({ topic, policy: order[topic] })),
         rows: (text, values) => database.rows('client', text, values),
       })
-      return {
+      const worker: OutboxWorker = {
         async stop() {
           unwatch()
-          await Promise.all(workers.map((worker) => worker.stop()))
+          await Promise.all(workers.map((each) => each.stop()))
+          working.delete(worker)
         },
       }
+      working.add(worker)
+      return worker
     },
     async drain(handlers, { deadlineMs = 10_000 } = {}) {
+      assertDeadline(deadlineMs)
       const boss = await queue.started()
-      const deadline = AbortSignal.timeout(deadlineMs)
-      const endMs = performance.now() + deadlineMs
-      const counts = { handled: 0, failed: 0, isEmpty: true }
-      for (const topic of Object.keys(handlers)) {
-        const attempt = attemptsAt(boss, topic, handlers)
-        if (order[topic] === 'skip') await untraced(() => freeSkippedKeys(boss, topic))
-        for (;;) {
-          if (performance.now() >= endMs) return { ...counts, isEmpty: false }
-          const [job] = await take(boss, topic, 1)
-          if (job === undefined) break
-          counts[(await attempt(job, deadline)) ? 'handled' : 'failed'] += 1
-        }
-      }
-      return counts
+      const workshops = Object.keys(handlers).map((topic) => workshopOf(boss, topic, handlers))
+      return outsideRequests(() => drainAll(workshops, deadlineMs))
     },
   }
 }
 
-/** How often keys are looked for that a killed process left blocked. */
-const SWEEP_EVERY_MS = 15_000
+/** One topic, as it is worked off. */
+interface Workshop {
+  topic: string
+  tidy(): Promise<void>
+  take(most: number): Promise<QueuedJob[]>
+  attempt(job: QueuedJob, deadline?: AbortSignal): Promise<AttemptOutcome>
+}
 
-function sweeperOf(boss: PgBoss, topic: string): () => Promise<void> {
-  let sweptAt = Number.NEGATIVE_INFINITY
-  return async () => {
-    if (performance.now() - sweptAt < SWEEP_EVERY_MS) return
-    sweptAt = performance.now()
-    await untraced(() => freeSkippedKeys(boss, topic))
+/** Takes one of each topic in turn, until none has any, or the time is over. */
+async function drainAll(workshops: readonly Workshop[], deadlineMs: number) {
+  const deadline = AbortSignal.timeout(deadlineMs)
+  const endMs = performance.now() + deadlineMs
+  const counts = { handled: 0, failed: 0, isEmpty: true }
+  for (const { tidy } of workshops) await tidy()
+  for (let left = workshops; left.length > 0; ) {
+    const withMore: Workshop[] = []
+    for (const workshop of left) {
+      if (performance.now() >= endMs) return { ...counts, isEmpty: false }
+      const [job] = await workshop.take(1)
+      if (job === undefined) continue
+      withMore.push(workshop)
+      const outcome = await workshop.attempt(job, deadline)
+      if (outcome === 'handled') counts.handled += 1
+      if (outcome === 'retried' || outcome === 'dead') counts.failed += 1
+    }
+    left = withMore
   }
+  return counts
 }
 
-/** Full jitter: any wait up to the one that doubles, so that what failed together does not come back together. */
-function randomDelaySeconds({ retryCount, retryDelayMax }: QueuedJob): number {
-  return (
-    Math.random() * Math.min(retryDelayMax ?? Number.POSITIVE_INFINITY, 2 ** Math.min(retryCount + 1, 16))
-  )
-}
+/** How long a transaction waits for a queue that is being started. */
+const MAX_START_MS = 5_000
 
-/** Names of schemas stand in statements as they are. */
-const SCHEMA_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,49}$/
-
-function assertOptions(schema: string, topics: Topics, order: Record<string, unknown>): void {
-  if (!SCHEMA_NAME.test(schema))
-    throw new TypeError(
-      'createOutbox: "schema" must be 1–50 letters, digits and _, and begin with none of the digits.',
-    )
-  for (const [topic, policy] of Object.entries(order)) {
-    if (!Object.hasOwn(topics, topic))
-      throw new TypeError(`createOutbox: "order" names "${topic}", which is none of its topics.`)
-    if (policy !== undefined && policy !== 'block' && policy !== 'skip')
-      throw new TypeError(`createOutbox: "order" of "${topic}" must be 'block' or 'skip'.`)
-  }
-}
-
-function assertWorkOptions(concurrency: number, pollingIntervalSeconds: number): void {
-  if (!Number.isInteger(concurrency) || concurrency < 1)
-    throw new TypeError(
-      `outbox.work: "concurrency" must be a whole number from 1 on, received ${concurrency}.`,
-    )
-  if (!(Number.isFinite(pollingIntervalSeconds) && pollingIntervalSeconds > 0))
-    throw new TypeError(
-      `outbox.work: "pollingIntervalSeconds" must be a number above 0, received ${pollingIntervalSeconds}.`,
-    )
-}
-
-// Its one connection is the transaction's, for which the queue's tables would wait for ever.
 function notStartedError(): ThroughlineError {
   return new ThroughlineError('OUTBOX_NOT_STARTED', 'A message was sent before the outbox was started.', {
-    why: 'PGlite has one connection, and the transaction that sends has it.',
-    fix: 'Call await outbox.start() before the transaction, as in instrumentation.ts. It counts for all bundles of Next that share the client: keep that on globalThis.',
+    why: 'To start it needs a connection, and the transaction that sends has the one there is, or others have the rest.',
+    fix: 'Call await outbox.start() before the first transaction, as in register() of instrumentation.ts. In Next it counts for all bundles that share the client: keep that on globalThis.',
   })
 }

@@ -1,10 +1,12 @@
 /** The queue that an outbox lies in: pg-boss 12 (https://pgboss.io), on the app's own client where that can be. */
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { context, ROOT_CONTEXT } from '@opentelemetry/api'
 import type { ConstructorOptions, PgBoss } from 'pg-boss'
-import { processWide } from '../context/index.js'
+import { outsideRuns } from '../context/active-run.js'
+import { contextStorage, processWide } from '../context/index.js'
 import { ThroughlineError } from '../errors.js'
 import { logger } from '../logging/index.js'
-import { databaseOf, type PgPool, type PostgresDatabase } from '../postgres/database.js'
+import { outsideTransactions } from '../postgres/active-transaction.js'
+import { type Database, databaseOf, type PgPool, type PostgresDatabase } from '../postgres/database.js'
 import { untraced } from '../telemetry/untraced.js'
 import { ORDERED, type OrderPolicy, UNORDERED } from './order.js'
 
@@ -21,11 +23,23 @@ export interface QueueSettings {
   pgBoss: ConstructorOptions | undefined
 }
 
-/** Runs code outside every request: what is started there does not bear the ID of the one that came first. */
-export type OutsideRequests = <T>(fn: () => T) => T
+/**
+ * Runs code outside every request, transaction and run: what is started there, and goes on, bears the ID of none. Next
+ * loads the app's modules within the first request that needs them.
+ */
+export function outsideRequests<T>(fn: () => T): T {
+  return contextStorage.run(undefined as never, () =>
+    outsideTransactions(() => outsideRuns(() => context.with(ROOT_CONTEXT, fn))),
+  )
+}
 
-export function outsideRequests(): OutsideRequests {
-  return AsyncLocalStorage.snapshot()
+/** Runs pg-boss' statements on a transaction, or on the client. What it does is a span of its own; they would be a second. */
+export function executorOn(database: Database<unknown>, on: unknown) {
+  return {
+    executeSql: async (text: string, values: unknown[] = []) => ({
+      rows: await untraced(() => database.rows(on, text, values)),
+    }),
+  }
 }
 
 /** Where a message goes that failed for good. */
@@ -43,33 +57,57 @@ export interface SharedQueue {
   stop(): Promise<void>
 }
 
+/** A queue, and the outboxes that use it. */
+interface Entry {
+  starting: Promise<PgBoss>
+  isStarted: boolean
+  users: Set<object>
+}
+
 /** By the app's client, then by what is asked of the queue. */
-const queues = processWide('outbox.queues', () => new WeakMap<object, Map<string, Promise<PgBoss>>>())
+const queues = processWide('outbox.queues', () => new WeakMap<object, Map<string, Entry>>())
 
 /**
  * Next loads a module once per bundle: outboxes that are made alike, on one client, are one queue, which one of them
- * may start for the others.
+ * may start for the others. It ends with the last of them.
  */
 export function sharedQueue(settings: QueueSettings): SharedQueue {
   const { db, ...rest } = settings
-  const ofClient = queues.get(db) ?? new Map<string, Promise<PgBoss>>()
+  const ofClient = queues.get(db) ?? new Map<string, Entry>()
   queues.set(db, ofClient)
   const key = JSON.stringify(rest)
-  const outside = outsideRequests()
+  const user = {}
+
+  function open(): Entry {
+    const entry: Entry = {
+      starting: outsideRequests(() => openQueue(settings)),
+      isStarted: false,
+      users: new Set(),
+    }
+    ofClient.set(key, entry)
+    entry.starting.then(
+      () => {
+        entry.isStarted = true
+      },
+      () => {
+        if (ofClient.get(key) === entry) ofClient.delete(key)
+      },
+    )
+    return entry
+  }
+
   return {
     started() {
-      const known = ofClient.get(key)
-      if (known !== undefined) return known
-      const starting = outside(() => openQueue(settings))
-      ofClient.set(key, starting)
-      starting.catch(() => ofClient.delete(key))
-      return starting
+      const entry = ofClient.get(key) ?? open()
+      entry.users.add(user)
+      return entry.starting
     },
-    isStarted: () => ofClient.has(key),
+    isStarted: () => ofClient.get(key)?.isStarted === true,
     async stop() {
-      const starting = ofClient.get(key)
+      const entry = ofClient.get(key)
+      if (entry === undefined || !entry.users.delete(user) || entry.users.size > 0) return
       ofClient.delete(key)
-      const boss = await starting?.catch(() => undefined)
+      const boss = await entry.starting.catch(() => undefined)
       await boss?.stop({ graceful: true })
     },
   }
@@ -81,19 +119,24 @@ async function openQueue(settings: QueueSettings): Promise<PgBoss> {
   const boss = new pgBoss.PgBoss({
     ...settings.pgBoss,
     schema: settings.schema,
-    ...connectionOf(settings.db, settings.connectionString, pgBoss),
+    ...connectionOf(settings.db, settings.connectionString, pgBoss, 'createOutbox'),
   })
   // Without a listener it would end the process.
   boss.on('error', tellTrouble())
-  await untraced(() => boss.start())
   try {
-    await untraced(() => makeQueues(boss, settings))
+    await untraced(async () => {
+      await boss.start()
+      await makeQueues(boss, settings)
+    })
+    return boss
   } catch (error) {
-    await boss.stop({ graceful: false })
+    await boss.stop({ graceful: false }).catch(() => {})
     throw error
   }
-  return boss
 }
+
+/** For ever, as far as anyone will ask: a message is not to go without a word, as it would after pg-boss' 14 days. */
+const RETENTION_SECONDS = 10 * 365 * 86_400
 
 async function makeQueues(boss: PgBoss, settings: QueueSettings): Promise<void> {
   const names = settings.topics.flatMap((topic) => [topic, deadLetterOf(topic)])
@@ -101,11 +144,15 @@ async function makeQueues(boss: PgBoss, settings: QueueSettings): Promise<void> 
   for (const topic of settings.topics) {
     const order = settings.order[topic]
     const policy = order === undefined ? UNORDERED : ORDERED
-    const queue = found.get(topic)
-    if (queue !== undefined && queue.policy !== policy) throw orderChangedError(topic)
     // A failed message of a topic that blocks stays at the head of its key.
     const deadLetter = order === 'block' ? null : deadLetterOf(topic)
-    if (deadLetter !== null && !found.has(deadLetter)) await boss.createQueue(deadLetter)
+    const queue = found.get(topic)
+    if (queue !== undefined && (queue.policy !== policy || (queue.deadLetter ?? null) !== deadLetter))
+      throw orderChangedError(topic)
+    if (deadLetter !== null) {
+      if (!found.has(deadLetter)) await boss.createQueue(deadLetter, { retentionSeconds: RETENTION_SECONDS })
+      else await boss.updateQueue(deadLetter, { retentionSeconds: RETENTION_SECONDS })
+    }
     // A message takes these from its queue as it is sent; one that was made before may have had others.
     const options = {
       retryLimit: settings.retryLimit,
@@ -113,10 +160,11 @@ async function makeQueues(boss: PgBoss, settings: QueueSettings): Promise<void> 
       retryDelay: 1,
       retryDelayMax: settings.retryDelayMaxSeconds,
       expireInSeconds: settings.expireInSeconds,
+      retentionSeconds: RETENTION_SECONDS,
     }
     if (queue === undefined)
       await boss.createQueue(topic, { policy, ...options, ...(deadLetter === null ? {} : { deadLetter }) })
-    else await boss.updateQueue(topic, { ...options, deadLetter })
+    else await boss.updateQueue(topic, options)
   }
 }
 
@@ -125,20 +173,17 @@ export function connectionOf(
   db: PostgresDatabase | undefined,
   connectionString: string | undefined = process.env.DATABASE_URL,
   { fromPglite }: typeof import('pg-boss'),
+  caller: string,
 ): ConstructorOptions {
   const client = driverOf(db)
   if (client === undefined && connectionString !== undefined) return { connectionString, max: 2 }
   if (isPglite(client)) return { db: fromPglite(client as never), backend: 'pglite' }
   if (isPgPool(client)) {
-    const { rows } = databaseOf('createOutbox', client)
-    const executeSql = async (text: string, values?: unknown[]) => ({
-      rows: await untraced(() => rows('client', text, values)),
-    })
-    return { db: { executeSql } }
+    return { db: executorOn(databaseOf(caller, client), 'client') }
   }
   if (connectionString !== undefined) return { connectionString, max: 4 }
   throw new TypeError(
-    'createOutbox: "connectionString" must say where pg-boss connects, since "db" is no Pool of pg and no PGlite. DATABASE_URL is not set.',
+    `${caller}: "connectionString" must say where pg-boss connects, since "db" is no Pool of pg and no PGlite. DATABASE_URL is not set.`,
   )
 }
 
@@ -149,7 +194,8 @@ function driverOf(db: PostgresDatabase | undefined): unknown {
 
 /** True for a database whose one connection the transaction has that a message is sent in. */
 export function hasOneConnection(db: PostgresDatabase): boolean {
-  return isPglite(driverOf(db))
+  const client = driverOf(db)
+  return isPglite(client) || (client as { options?: { max?: unknown } }).options?.max === 1
 }
 
 function isPglite(client: unknown): boolean {

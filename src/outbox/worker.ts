@@ -7,7 +7,7 @@ import { logger } from '../logging/index.js'
 
 /** A running worker. */
 export interface OutboxWorker {
-  /** Takes no more, and waits for what runs. */
+  /** Takes no more, and waits for the handlers that run. */
   stop(): Promise<void>
 }
 
@@ -17,14 +17,21 @@ export interface WorkLoop<Job> {
   hands: number
   /** How long it waits where there was nothing to take, in milliseconds. */
   pollingIntervalMs: number
+  /** Puts right what was left behind; now and then. */
+  tidy(): Promise<void>
   /** Takes up to so many. */
   take(most: number): Promise<Job[]>
-  /** Never rejects. */
   handle(job: Job): Promise<unknown>
 }
 
 /** How long it waits for other hands, where few are free. */
 const GATHER_MS = 2
+
+/** How often it is tidied up. */
+const TIDY_EVERY_MS = 15_000
+
+/** How long an answer of the database is waited for at the end: what it gives then is taken back when its time is over. */
+const LAST_ANSWER_MS = 5_000
 
 /** The longest wait while the database does not answer. */
 const MAX_OUTAGE_WAIT_MS = 5_000
@@ -36,10 +43,15 @@ export function startWorking<Job>(loop: WorkLoop<Job>): OutboxWorker {
 
   async function work(): Promise<void> {
     let failures = 0
+    let tidiedAt = Number.NEGATIVE_INFINITY
     while (!isStopping) {
       const free = loop.hands - running.size
       let waitMs = loop.pollingIntervalMs
       try {
+        if (performance.now() - tidiedAt > TIDY_EVERY_MS) {
+          tidiedAt = performance.now()
+          await loop.tidy()
+        }
         for (const job of free > 0 ? await loop.take(free) : []) hold(job)
         if (failures > 0) logger.info({ topic: loop.topic, failures }, 'outbox is read again')
         failures = 0
@@ -53,15 +65,19 @@ export function startWorking<Job>(loop: WorkLoop<Job>): OutboxWorker {
       // Others will be free in a moment: one look for several is cheaper than one for each.
       if (running.size > loop.hands / 2) await sleep(GATHER_MS)
     }
-    await Promise.all(running)
   }
 
   function hold(job: Job): void {
-    const handling = loop.handle(job).finally(() => {
-      running.delete(handling)
-      // There may be more, or one that waited for this.
-      alarm.ring()
-    })
+    const handling = loop
+      .handle(job)
+      .catch((error: unknown) =>
+        logger.error({ topic: loop.topic, err: error }, 'message could not be settled'),
+      )
+      .finally(() => {
+        running.delete(handling)
+        // There may be more, or one that waited for this.
+        alarm.ring()
+      })
     running.add(handling)
   }
 
@@ -70,7 +86,10 @@ export function startWorking<Job>(loop: WorkLoop<Job>): OutboxWorker {
     async stop() {
       isStopping = true
       alarm.ring()
-      await ended
+      const patience = new AbortController()
+      await Promise.race([ended, sleep(LAST_ANSWER_MS, undefined, patience)])
+      patience.abort()
+      await Promise.all(running)
     },
   }
 }

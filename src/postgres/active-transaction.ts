@@ -14,7 +14,10 @@ export interface ActiveTransaction {
   outer: ActiveTransaction | undefined
 }
 
-const storage = processWide('postgres.transactions', () => new AsyncLocalStorage<ActiveTransaction>())
+const storage = processWide(
+  'postgres.transactions',
+  () => new AsyncLocalStorage<ActiveTransaction | undefined>(),
+)
 
 /** Runs `body` in the transaction. */
 export function inTransaction<T>(transaction: Omit<ActiveTransaction, 'outer'>, body: () => T): T {
@@ -26,4 +29,8 @@ export function activeTransactionOf(client: unknown): ActiveTransaction | undefi
   let active = storage.getStore()
   while (active !== undefined && active.client !== client) active = active.outer
   return active
+}
+
+export function outsideTransactions<T>(body: () => T): T {
+  return storage.run(undefined, body)
 }

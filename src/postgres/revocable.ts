@@ -1,6 +1,8 @@
 /**
  * A transaction that can be taken away from code that was given up, and may still hold it: the connection under it
  * serves others then, in transactions of theirs. Only some clients refuse what comes late.
+ *
+ * What a query builder made of it before is out of reach: such a query, held back and sent late, is not refused.
  */
 
 export interface Revocable<Tx> {
@@ -10,29 +12,58 @@ export interface Revocable<Tx> {
   revoke(): void
 }
 
+/** Methods that hand a transaction within the transaction to a callback. */
+const NESTING = new Set<PropertyKey>(['transaction', 'savepoint', 'begin', '$transaction'])
+
+/** Where Drizzle keeps what sends its statements. */
+const SENDER = 'session'
+
+type AnyFunction = (...args: unknown[]) => unknown
+
 /** @param errorOf what a use throws that comes too late */
 export function revocable<Tx>(target: Tx, errorOf: () => Error): Revocable<Tx> {
   let isRevoked = false
   const assertValid = () => {
     if (isRevoked) throw errorOf()
   }
-  const tx = new Proxy(target as object, {
-    get(object, key) {
-      assertValid()
-      // On the transaction itself: classes with private fields know no other `this`.
-      const value: unknown = Reflect.get(object, key, object)
-      // postgres.js has functions with properties of their own, and none that asks for its `this`.
-      return typeof value === 'function' && typeof object !== 'function' ? value.bind(object) : value
-    },
-    apply(object, self, args) {
-      assertValid()
-      return Reflect.apply(object as (...args: unknown[]) => unknown, self, args)
-    },
-  })
+
+  const lend = <T>(lent: T): T =>
+    isObject(lent)
+      ? (new Proxy(lent, {
+          get(object, key) {
+            assertValid()
+            // On the object itself: classes with private fields know no other `this`.
+            const value: unknown = Reflect.get(object, key, object)
+            if (typeof value === 'function') return method(object, value as AnyFunction, NESTING.has(key))
+            return key === SENDER ? lend(value) : value
+          },
+          apply(called, self, args) {
+            assertValid()
+            return Reflect.apply(called as never, self, args)
+          },
+        }) as T)
+      : lent
+
+  // A proxy, not a bound function: some have properties of their own, as Kysely's `fn`.
+  const method = (owner: object, called: AnyFunction, isNesting: boolean) =>
+    new Proxy(called, {
+      apply(_, __, args: unknown[]) {
+        assertValid()
+        return Reflect.apply(called, owner, isNesting ? args.map(lending) : args)
+      },
+    })
+
+  const lending = (argument: unknown) =>
+    typeof argument === 'function' ? (...inner: unknown[]) => argument(...inner.map(lend)) : argument
+
   return {
-    tx: tx as Tx,
+    tx: lend(target),
     revoke() {
       isRevoked = true
     },
   }
+}
+
+function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
 }

@@ -188,7 +188,7 @@ describe.skipIf(server === undefined)('throughline outbox', () => {
     [['outbox', '-n', 'many'], 2, /whole number/],
     [['outbox', '--schema', 'a; DROP'], 2, /letters, digits/],
     [['outbox', '--schema', 'nowhere'], 1, /This database has no outbox.*--schema/s],
-    [['outbox', '--database-url', 'postgres://127.0.0.1:1/none'], 1, /does not answer.*ECONNREFUSED/],
+    [['outbox', '--database-url', 'postgres://127.0.0.1:1/none'], 1, /cannot be asked: .*ECONNREFUSED/],
     [
       ['outbox', 'discard', 'nothing-like-it', '--yes', '--schema', 'known'],
       1,

@@ -265,7 +265,8 @@ describe.skipIf(server === undefined)('an outbox that is worked off', () => {
         await complete((tx) => tx.query(effect))
       },
     })
-    expect({ handled, failed }).toEqual({ handled: 0, failed: 1 })
+    // Another has it, or nobody: it is no failure of this one.
+    expect({ handled, failed }).toEqual({ handled: 0, failed: 0 })
     const { rows } = await pool.query('SELECT * FROM effects WHERE order_id = $1', [orderId])
     expect(rows).toEqual([])
     const [span] = recorder.taken().filter(({ name }) => name === 'process payment.charge')

@@ -192,7 +192,6 @@ describe('the names behind the paths', () => {
           "useIdempotentAction",
         ],
         "./transaction": [
-          "runTransaction",
           "transaction",
         ],
       }

@@ -15,11 +15,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   'src/postgres': ['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging'],
   'src/clients': ['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging'],
   'src/idempotency': ['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging', 'src/postgres'],
-  // A message derives its ID from the run that sends it.
-  'src/outbox': [
-    ...['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging', 'src/postgres'],
-    'src/idempotency/active-run.ts',
-  ],
+  'src/outbox': ['src/errors.ts', 'src/context', 'src/telemetry', 'src/logging', 'src/postgres'],
   'src/next': upTo3(),
   'src/react': upTo3(),
   'src/browser': upTo3(),
