@@ -23,7 +23,7 @@ export function assertOptions(options: CheckedOptions): void {
     )
   assertWhole('createOutbox', 'retryLimit', options.retryLimit, 0)
   assertWhole('createOutbox', 'retryDelayMaxSeconds', options.retryDelayMaxSeconds, 1)
-  assertWhole('createOutbox', 'expireInSeconds', options.expireInSeconds, 1)
+  assertWhole('createOutbox', 'expireInSeconds', options.expireInSeconds, 1, MAX_SECONDS)
   for (const [topic, policy] of Object.entries(options.order)) {
     if (!Object.hasOwn(options.topics, topic))
       throw new TypeError(`createOutbox: "order" names "${topic}", which is none of its topics.`)
@@ -51,22 +51,24 @@ export function assertDeadline(deadlineMs: number): void {
 
 /** @throws {TypeError} */
 export function assertStartAfter(startAfter: unknown): void {
-  const ms = startAfter instanceof Date ? startAfter.getTime() : startAfter
-  if (
-    startAfter === undefined ||
-    (typeof ms === 'number' && Number.isFinite(ms) && ms >= 0 && ms <= MAX_TIME_MS)
-  )
-    return
-  throw new TypeError('outbox.send: "startAfter" must be a Date, or a number of seconds from 0 on.')
+  if (startAfter === undefined) return
+  const isTime = startAfter instanceof Date && Math.abs(startAfter.getTime() - Date.now()) <= MAX_WAIT_MS
+  const isWait = typeof startAfter === 'number' && startAfter >= 0 && startAfter * 1000 <= MAX_WAIT_MS
+  if (!isTime && !isWait)
+    throw new TypeError(
+      'outbox.send: "startAfter" must be a Date, or a number of seconds from 0 on, within ten years.',
+    )
 }
 
 /** A day: longer than anything waits here. */
 const MAX_SECONDS = 86_400
 
-/** What a Date can say (https://tc39.es/ecma262/#sec-time-values-and-time-range), which Postgres takes too. */
-const MAX_TIME_MS = 8.64e15
+/** As long as a message is kept. */
+const MAX_WAIT_MS = 10 * 365 * 86_400_000
 
-function assertWhole(caller: string, name: string, value: number, least: number): void {
-  if (!Number.isSafeInteger(value) || value < least || value > 2 ** 31 - 1)
-    throw new TypeError(`${caller}: "${name}" must be a whole number from ${least} on, received ${value}.`)
+function assertWhole(caller: string, name: string, value: number, least: number, most = 2 ** 31 - 1): void {
+  if (!Number.isSafeInteger(value) || value < least || value > most)
+    throw new TypeError(
+      `${caller}: "${name}" must be a whole number from ${least} to ${most}, received ${value}.`,
+    )
 }

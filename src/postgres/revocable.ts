@@ -54,7 +54,18 @@ export function revocable<Tx>(target: Tx, errorOf: () => Error): Revocable<Tx> {
     })
 
   const lending = (argument: unknown) =>
-    typeof argument === 'function' ? (...inner: unknown[]) => argument(...inner.map(lend)) : argument
+    typeof argument === 'function'
+      ? (...inner: unknown[]) => unlessRevoked(argument(...inner.map(lend)))
+      : argument
+
+  // When it is, nothing more comes of it: the client would end the inner transaction, which is no longer there.
+  const unlessRevoked = async (result: unknown) => {
+    try {
+      return await result
+    } finally {
+      if (isRevoked) await new Promise(() => {})
+    }
+  }
 
   return {
     tx: lend(target),

@@ -199,6 +199,8 @@ describe('an outbox that is told of an order', () => {
   it('refuses a message without the key, and a key where no order is kept', async () => {
     const outbox = createOutbox({ db: pglite, topics, order: { step: 'block' }, schema: 'order_keys' })
     await outbox.start()
+    const later = transaction(pglite, (tx) => outbox.send(tx, 'step', {}, { orderKey: 'a', startAfter: 5 }))
+    await expect(later).rejects.toThrow(/"startAfter" cannot be kept/)
     const send = (topic: 'step' | 'other', orderKey?: unknown) =>
       transaction(pglite, (tx) =>
         outbox.send(tx, topic, {}, orderKey === undefined ? {} : { orderKey: orderKey as string }),
@@ -218,5 +220,10 @@ describe('an outbox that is told of an order', () => {
     await first.start()
     await first.stop()
     await expect(create({ step: 'skip' }).start()).rejects.toMatchObject({ code: 'OUTBOX_ORDER_CHANGED' })
+    const blocking = createOutbox({ db: pglite, topics, order: { step: 'block' }, schema: 'order_policy' })
+    await blocking.start()
+    await blocking.stop()
+    const skipping = createOutbox({ db: pglite, topics, order: { step: 'skip' }, schema: 'order_policy' })
+    await expect(skipping.start()).rejects.toMatchObject({ code: 'OUTBOX_ORDER_CHANGED' })
   })
 })
