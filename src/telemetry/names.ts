@@ -84,7 +84,7 @@ export const METRIC = {
   dbClientOperationDuration: 'db.client.operation.duration',
   /** Histogram, seconds: one call by `fetch` or undici. */
   httpClientRequestDuration: 'http.client.request.duration',
-  /** Counter: attempts at messages, by topic and outcome (`handled`, `retried`, `dead`). */
+  /** Counter: attempts at messages, by topic and outcome (`handled`, `retried`, `dead`, `returned`, `lost`). */
   outboxAttempts: 'outbox.attempts',
   /** Histogram, seconds: one attempt, by topic. */
   outboxAttemptDuration: 'outbox.attempt.duration',
