@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import { isThroughlineError } from '../errors.js'
 import { keysCommand } from './keys.js'
+import { logsCommand } from './logs.js'
 import { outboxCommand } from './outbox.js'
 import { printable } from './printable.js'
 import { traceCommand } from './trace.js'
@@ -23,7 +24,7 @@ const program = new Command('throughline')
   .description('One ID per request: read its spans and log lines back, and work its outbox off.')
   .version(packageVersion(), '-V, --version')
   .helpCommand(false)
-for (const command of [traceCommand(), keysCommand(), outboxCommand(), workerCommand()])
+for (const command of [traceCommand(), logsCommand(), keysCommand(), outboxCommand(), workerCommand()])
   program.addCommand(command)
 // Subcommands added this way do not inherit it.
 for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)])

@@ -3,6 +3,7 @@ import type { StoredLog } from '../query/log-files.js'
 import type { SpanNode, TraceItem, TraceTree } from '../query/trace-tree.js'
 import { ATTRIBUTE, LOG_FIELD } from '../telemetry/names.js'
 import { formatDuration } from './durations.js'
+import { fieldTexts } from './log-fields.js'
 import type { Row, Segment } from './paint.js'
 import { cameFrom, errorOf, type KeyHit, keyHitOf, raceOf, spanHints } from './span-summary.js'
 import type { Terminal } from './terminal.js'
@@ -165,18 +166,4 @@ function logRow(log: StoredLog, lead: string, { colors }: Terminal): Row {
       { text: fields.length === 0 ? '' : `  ${fields.join(' ')}`, style: colors.dim },
     ],
   }
-}
-
-// One level of an object is spread, `err.message=…`: that is where loggers put what matters.
-function fieldTexts(name: string, value: unknown): string[] {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return [`${name}=${valueText(value)}`]
-  return Object.entries(value)
-    .filter(([inner]) => inner !== 'stack')
-    .map(([inner, innerValue]) => `${name}.${inner}=${valueText(innerValue)}`)
-}
-
-function valueText(value: unknown): string {
-  if (typeof value === 'string') return /[\s"=]/.test(value) ? JSON.stringify(value) : value
-  return JSON.stringify(value) ?? String(value)
 }

@@ -39,7 +39,7 @@ export async function* readLogs(directory: string, options: ReadOptions = {}): A
   }
 }
 
-function storedLog(entry: JsonObject): StoredLog {
+export function storedLog(entry: JsonObject): StoredLog {
   const {
     time,
     level,

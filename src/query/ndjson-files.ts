@@ -35,8 +35,7 @@ export interface ReadOptions {
  * not exist is empty.
  */
 export async function* readLines(folder: string, options: ReadOptions = {}): AsyncGenerator<string> {
-  // An ID stands in a file as JSON wrote it.
-  const needles = options.containing?.map((text) => Buffer.from(JSON.stringify(text).slice(1, -1)))
+  const needles = needlesOf(options.containing)
   const tally = options.tally ?? { files: 0, unreadableLines: 0 }
   for (const path of await listFiles(folder)) {
     const file = await openFile(path)
@@ -52,7 +51,17 @@ export async function* readLines(folder: string, options: ReadOptions = {}): Asy
   }
 }
 
-async function listFiles(folder: string): Promise<string[]> {
+/** What is searched for in the bytes: an ID stands in a file as JSON wrote it. */
+export function needlesOf(containing: readonly string[] | undefined): readonly Buffer[] | undefined {
+  return containing?.map((text) => Buffer.from(JSON.stringify(text).slice(1, -1)))
+}
+
+/** What bytes are read from: a file, or a stream behind the same method. 0 bytes are the end. */
+export interface ByteSource {
+  read(buffer: Buffer, offset: number, length: number): Promise<{ bytesRead: number }>
+}
+
+export async function listFiles(folder: string): Promise<string[]> {
   try {
     const names = await readdir(folder)
     return names
@@ -66,7 +75,7 @@ async function listFiles(folder: string): Promise<string[]> {
 }
 
 // A file can be dropped by its writer between listing and opening.
-async function openFile(path: string): Promise<FileHandle | undefined> {
+export async function openFile(path: string): Promise<FileHandle | undefined> {
   try {
     return await open(path, 'r')
   } catch (error) {
@@ -75,8 +84,9 @@ async function openFile(path: string): Promise<FileHandle | undefined> {
   }
 }
 
-async function* linesOf(
-  file: FileHandle,
+/** Lines, in bounded memory; with needles, those that have one of them. */
+export async function* linesOf(
+  file: ByteSource,
   needles: readonly Buffer[] | undefined,
   tally: ReadTally,
 ): AsyncGenerator<string> {
@@ -142,7 +152,7 @@ function isMissing(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === 'ENOENT'
 }
 
-function unreadable(path: string, cause: unknown): ThroughlineError {
+export function unreadable(path: string, cause: unknown): ThroughlineError {
   const why = cause instanceof Error ? `${cause.message}.` : `${cause}.`
   return new ThroughlineError('FILES_UNREADABLE', `${path} cannot be read.`, {
     why,

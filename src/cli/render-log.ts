@@ -1,0 +1,86 @@
+/** Log lines for people: time, level, the request's ID in a colour of its own, message, fields, and the stack below. */
+import type { FieldPath } from '../query/filter/ast.js'
+import { type LogEntry, valueAt } from '../query/filter/match.js'
+import { printField } from '../query/filter/print.js'
+import { storedLog } from '../query/log-files.js'
+import { LOG_FIELD } from '../telemetry/names.js'
+import { fieldTexts, valueText } from './log-fields.js'
+import { paint, type Segment } from './paint.js'
+import type { Colors, Terminal } from './terminal.js'
+import { localTime } from './times.js'
+
+/** Digits of an ID that are shown: enough to tell the requests on a screen apart. */
+const ID_DIGITS = 8
+
+const LEVEL_WIDTH = 5
+
+const INDENT = '    '
+
+/** Fields that every line has, or that say where it came from. */
+const UNSHOWN_FIELDS = new Set<string>(['pid', 'hostname', LOG_FIELD.traceFlags])
+
+/** The whole text, with a line end at its end: the line, and the stack of its error on lines of their own. */
+export function renderLog(
+  entry: LogEntry,
+  fields: readonly FieldPath[] | undefined,
+  terminal: Terminal,
+): string {
+  const log = storedLog(entry)
+  const { colors } = terminal
+  const local = log.timeMs === undefined ? undefined : localTime(log.timeMs)
+  const id = log.correlationId ?? log.traceId ?? ''
+  const shown = fields === undefined ? allFields(log.fields) : chosenFields(entry, fields)
+  const style = levelStyle(log.level, colors)
+  const segments: Segment[] = [
+    { text: local === undefined ? '' : `${local.date} ${local.time}  `, style: colors.dim },
+    { text: log.level.padEnd(LEVEL_WIDTH), ...(style && { style }) },
+    { text: `  ${id.slice(0, ID_DIGITS).padEnd(ID_DIGITS)}`, style: idStyle(id, colors) },
+    { text: `  ${log.message}`, ...(style && { style }) },
+    { text: shown.length === 0 ? '' : `  ${shown.join(' ')}`, style: colors.dim },
+  ]
+  const lines = [segments, ...stackLines(log.fields.err, colors)]
+  return lines.map((line) => `${paint(line, Number.POSITIVE_INFINITY, terminal).text.trimEnd()}\n`).join('')
+}
+
+function allFields(fields: LogEntry): string[] {
+  return Object.entries(fields)
+    .filter(([name]) => !UNSHOWN_FIELDS.has(name))
+    .flatMap(([name, value]) => fieldTexts(name, value))
+}
+
+function chosenFields(entry: LogEntry, fields: readonly FieldPath[]): string[] {
+  return fields.flatMap((path) => {
+    const value = valueAt(entry, path)
+    return value === undefined ? [] : [`${printField(path)}=${valueText(value)}`]
+  })
+}
+
+function stackLines(error: unknown, colors: Colors): Segment[][] {
+  const { stack } = (error ?? {}) as { stack?: unknown }
+  if (typeof stack !== 'string') return []
+  return stack
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .map((line) => [{ text: INDENT + line.trim(), style: /^\s*at /.test(line) ? colors.dim : colors.red }])
+}
+
+function levelStyle(level: string, colors: Colors): ((text: string) => string) | undefined {
+  if (level === 'error' || level === 'fatal') return colors.red
+  if (level === 'warn') return colors.yellow
+  return level === 'info' ? undefined : colors.dim
+}
+
+/** The same ID has the same colour, wherever it stands. */
+function idStyle(id: string, colors: Colors): (text: string) => string {
+  const palette = [
+    colors.cyan,
+    colors.magenta,
+    colors.blue,
+    colors.green,
+    colors.cyanBright,
+    colors.magentaBright,
+  ]
+  let sum = 0
+  for (const character of id) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) >>> 0
+  return palette[sum % palette.length] ?? colors.dim
+}

@@ -1,0 +1,192 @@
+/** Runs `throughline logs` as people do: a child process of the compiled command. `npm run build` first. */
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import * as zlib from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+
+const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
+
+const directory = mkdtempSync(join(tmpdir(), 'throughline-logs-'))
+const FIRST = '4bf92f3577b34da6a3ce929d0e0e4736'
+const SECOND = '72c680cc1b51daa079ae5eefc18968b9'
+const START = Date.UTC(2026, 10, 24, 10)
+
+type Entry = Record<string, unknown>
+
+/** Lines as an app writes them, and what is unlike them in each. */
+function corpus(count: number): Entry[] {
+  return Array.from({ length: count }, (_, index) => ({
+    level: [20, 30, 30, 40, 50][index % 5],
+    time: START + index * 1000,
+    service: 'shop',
+    correlation_id: index % 7 === 0 ? FIRST : `other-${index}`,
+    ...(index % 3 === 0 ? { action: index % 2 === 0 ? 'createOrder' : 'cancelOrder' } : {}),
+    ...(index % 4 === 0 ? { status: index % 8 === 0 ? 500 : '200', duration_ms: index * 1.5 } : {}),
+    ...(index % 10 === 0
+      ? { err: { type: 'Error', message: `timed out ${index}`, digest: `d${index}` } }
+      : {}),
+    msg: index % 6 === 0 ? 'Request completed' : `step ${index}`,
+  }))
+}
+
+const entries = corpus(500)
+const ndjson = (lines: readonly Entry[]) => lines.map((line) => `${JSON.stringify(line)}\n`).join('')
+
+beforeAll(() => {
+  mkdirSync(join(directory, 'logs'))
+  writeFileSync(join(directory, 'logs/2026-11-24.1.ndjson'), ndjson(entries.slice(0, 250)))
+  writeFileSync(join(directory, 'logs/2026-11-24.2.ndjson'), ndjson(entries.slice(250)))
+  mkdirSync(join(directory, 'rotated'))
+  writeFileSync(join(directory, 'rotated/app.log.2.gz'), zlib.gzipSync(ndjson(entries.slice(0, 200))))
+  const { zstdCompressSync } = zlib as { zstdCompressSync?: (text: string) => Buffer }
+  const rest = ndjson(entries.slice(200, 400))
+  if (zstdCompressSync !== undefined)
+    writeFileSync(join(directory, 'rotated/app.log.3.zst'), zstdCompressSync(rest))
+  else writeFileSync(join(directory, 'rotated/app.log.3'), rest)
+  writeFileSync(join(directory, 'rotated/app.log.4'), ndjson(entries.slice(400)))
+  writeFileSync(join(directory, 'rotated/notes.txt'), 'no log\n')
+})
+afterAll(() => rmSync(directory, { recursive: true, force: true }))
+
+/** What a filter must find, said in JavaScript by hand. */
+const ANSWERS: [string, (line: Entry & { err?: { message: string; digest: string } }) => boolean][] = [
+  ['level >= warn', ({ level }) => Number(level) >= 40],
+  [
+    'action = createOrder and not status = 500',
+    ({ action, status }) => action === 'createOrder' && status !== 500,
+  ],
+  ['status in (500, 200)', ({ status }) => status !== undefined],
+  ['duration_ms > 250 or exists(err)', ({ duration_ms: ms, err }) => Number(ms) > 250 || err !== undefined],
+  ["msg ~ 'COMPLETED'", ({ msg }) => msg === 'Request completed'],
+  ["err.message ~~ 'out \\d0$'", ({ err }) => /out \d0$/.test(err?.message ?? '')],
+  ['time >= 2026-11-24T10:05:00Z', ({ time }) => Number(time) >= START + 300_000],
+  ['correlation_id != other-1', ({ correlation_id: id }) => id !== 'other-1'],
+]
+
+describe('throughline logs', () => {
+  it.each(ANSWERS)('finds for %s what JavaScript finds', (filter, isFound) => {
+    const { status, stdout, stderr } = run(['logs', filter, '--json'])
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(linesOf(stdout)).toEqual(entries.filter(isFound))
+  })
+
+  it.each(ANSWERS)('finds for %s the same in rotated and packed files', (filter, isFound) => {
+    const { stdout } = run(['logs', filter, join(directory, 'rotated'), '--json'])
+    expect(linesOf(stdout)).toEqual(entries.filter(isFound))
+  })
+
+  it('finds by the options what they name, with a filter and without', () => {
+    const json = (...args: string[]) => linesOf(run(['logs', ...args, '--json']).stdout)
+    const ofFirst = entries.filter(({ correlation_id: id }) => id === FIRST)
+    expect(json('--correlation', FIRST)).toEqual(ofFirst)
+    expect(json('level = error', '--correlation', FIRST)).toEqual(ofFirst.filter(({ level }) => level === 50))
+    expect(json('--digest', 'd70')).toEqual([entries[70]])
+    expect(json('--action', 'cancelOrder')).toEqual(entries.filter(({ action }) => action === 'cancelOrder'))
+    expect(json('--since', '2026-11-24T10:08:00Z', '--until', '2026-11-24T10:08:03Z')).toEqual(
+      entries.slice(480, 483),
+    )
+    expect(json('-n', '3')).toEqual(entries.slice(-3))
+    expect(json('level = error', '-n', '1')).toEqual([entries[499]])
+  })
+
+  it('reads standard input', () => {
+    const { stdout } = run(['logs', 'level = error', '-', '--json'], ndjson(entries))
+    expect(linesOf(stdout)).toEqual(entries.filter(({ level }) => level === 50))
+    expect(linesOf(run(['logs', '-', '--json'], ndjson(entries)).stdout)).toEqual(entries)
+  })
+
+  it('shows lines for people, with the stack of an error below and nothing that a terminal obeys', () => {
+    const line = {
+      level: 50,
+      time: START,
+      correlation_id: FIRST,
+      msg: 'it \u001b[31mfailed',
+      route: '/orders/[id]',
+      status: 500,
+      err: { type: 'Error', message: 'not yet', stack: 'Error: not yet\n    at pay (app.ts:1:2)' },
+    }
+    const { stdout } = run(['logs', '-'], ndjson([line]), { TZ: 'UTC' })
+    expect(stdout).toBe(
+      [
+        '2026-11-24 10:00:00.000  error  4bf92f35  it \\x1b[31mfailed  route=/orders/[id] status=500 err.type=Error err.message="not yet"',
+        '    Error: not yet',
+        '    at pay (app.ts:1:2)',
+        '',
+      ].join('\n'),
+    )
+    const chosen = run(['logs', '-', '--fields', 'status,err.message'], ndjson([line])).stdout
+    expect(chosen).toContain('failed  status=500 err.message="not yet"\n')
+  })
+
+  it('counts what is no JSON, and loses nothing beside it', () => {
+    const huge = { level: 30, msg: 'x'.repeat(5_000_000) }
+    const input = [
+      `${JSON.stringify(entries[0])}\r\n`,
+      'not json\n',
+      '\0\0\0\n',
+      '\n',
+      '[1, 2]\n',
+      `${JSON.stringify(huge)}\n`,
+      '{"level":30,"msg":"torn"',
+    ].join('')
+    const { status, stdout, stderr } = run(['logs', '-', '--json'], input)
+    expect(status).toBe(0)
+    expect(linesOf(stdout)).toEqual([entries[0], huge])
+    expect(stderr).toBe('throughline: 4 lines are no JSON and were left out.\n')
+  })
+
+  it('says where a filter does not parse, with a mark below, and what was expected', () => {
+    const { status, stdout, stderr } = run(['logs', 'level >= and status = 500'])
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toBe(
+      [
+        'throughline: the filter does not parse:',
+        '  level >= and status = 500',
+        '           ^^^',
+        "  expected a value; in quotes, 'and' is one.",
+        'See: throughline logs --help',
+        '',
+      ].join('\n'),
+    )
+  })
+
+  it.each([
+    [['logs', 'level = fatal'], 1, /no line found.*2 files/s],
+    [['logs', 'level = fatal', join(directory, 'nowhere')], 1, /nowhere cannot be read/],
+    [['logs', '-n', '0'], 2, /whole number/],
+    [['logs', '--since', 'soon'], 2, /15m, 2h or 3d ago/],
+    [['logs', '--fields', 'a b'], 2, /commas between/],
+  ])('ends %j with %i, and says why', (args, status, message) => {
+    const result = run(args)
+    expect(result.status).toBe(status)
+    expect(result.stderr).toMatch(message)
+  })
+
+  it('explains itself, with examples', () => {
+    expect(run(['logs', '--help']).stdout).toContain("$ throughline logs 'level >= warn' --since 15m")
+  })
+
+  it('finds an ID that is not there by none of the lines', () => {
+    expect(run(['logs', '--correlation', SECOND])).toMatchObject({ status: 1, stdout: '' })
+  })
+})
+
+function linesOf(stdout: string): unknown[] {
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+}
+
+function run(args: string[], input = '', env: Record<string, string> = {}) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], {
+    env: { ...process.env, THROUGHLINE_DIR: directory, ...env },
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+    input,
+  })
+  return { status, stdout, stderr }
+}
