@@ -61,7 +61,7 @@ export interface ByteSource {
   read(buffer: Buffer, offset: number, length: number): Promise<{ bytesRead: number }>
 }
 
-export async function listFiles(folder: string): Promise<string[]> {
+async function listFiles(folder: string): Promise<string[]> {
   try {
     const names = await readdir(folder)
     return names
