@@ -53,6 +53,8 @@ export type ThroughlineErrorCode =
   | 'OUTBOX_CLAIM_LOST'
   /** The file that `throughline worker` was given starts no worker. */
   | 'WORKER_UNUSABLE'
+  /** More groups of log lines, or numbers in them, than are kept in memory. */
+  | 'TOO_MANY_GROUPS'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
 

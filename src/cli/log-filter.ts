@@ -51,11 +51,17 @@ const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_
 
 /** `15m` ago, or a moment: `2026-11-24`, `2026-11-24T10:00`, epoch milliseconds. */
 export function momentArgument(value: string): number {
-  const ago = /^(\d+(?:\.\d+)?)([smhd])$/.exec(value.trim())
-  if (ago !== null) return Date.now() - Number(ago[1]) * (UNITS[ago[2] ?? ''] ?? 0)
+  const ago = spanOf(value)
+  if (ago !== undefined) return Date.now() - ago
   const ms = /^\d{10,}$/.test(value) ? Number(value) : Date.parse(value)
   if (Number.isFinite(ms)) return ms
   throw new InvalidArgumentError('A moment is 15m, 2h or 3d ago, or a time: 2026-11-24T10:00.')
+}
+
+/** `15m` in milliseconds; undefined for anything else. */
+export function spanOf(value: string): number | undefined {
+  const [, number, unit = ''] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(value.trim()) ?? []
+  return number === undefined ? undefined : Number(number) * (UNITS[unit] ?? Number.NaN)
 }
 
 /** The filter, and a mark below where it does not parse. */

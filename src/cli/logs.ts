@@ -2,25 +2,40 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
+import { countBy, histogram, percentileBy } from '../query/aggregate.js'
 import type { FieldPath } from '../query/filter/ast.js'
 import { parseField } from '../query/filter/parse.js'
+import { printField } from '../query/filter/print.js'
 import { FilterSyntaxError } from '../query/filter/syntax-error.js'
 import { type FoundLine, findLogs } from '../query/find-logs.js'
 import { STDIN } from '../query/log-sources.js'
 import type { ReadTally } from '../query/ndjson-files.js'
 import { LOGS_FOLDER, localDirectory } from '../telemetry/local-directory.js'
-import { type FilterOptions, filterOf, idsOf, momentArgument, syntaxErrorText } from './log-filter.js'
+import { type FilterOptions, filterOf, idsOf, momentArgument, spanOf, syntaxErrorText } from './log-filter.js'
 import { printable, printableJson } from './printable.js'
+import { renderGroups, renderHistogram } from './render-groups.js'
 import { renderLog } from './render-log.js'
 import { terminalOf } from './terminal.js'
 
 interface LogsOptions extends FilterOptions {
   count?: number
   fields?: FieldPath[]
+  countBy?: FieldPath[]
+  p50?: FieldPath
+  p95?: FieldPath
+  p99?: FieldPath
+  by?: FieldPath[]
+  /** Milliseconds. */
+  histogram?: number
   json?: boolean
   color: boolean
   dir?: string
 }
+
+const PERCENTILES = ['p50', 'p95', 'p99'] as const
+
+/** Groups that are listed, unless -n says how many. */
+const DEFAULT_GROUPS = 30
 
 const USAGE_STATUS = 2
 
@@ -43,8 +58,11 @@ Examples:
   $ throughline logs 'duration_ms > 250' --fields route,duration_ms -n 20
   $ kubectl logs deploy/shop | throughline logs 'level >= error' -
   $ throughline logs 'exists(err)' /var/log/shop --json | jq -r .err.message
+  $ throughline logs --count-by action,status                 how many of each
+  $ throughline logs --p95 duration_ms --by route
+  $ throughline logs 'level = error' --histogram 1m
 
-With --json, each line as it was written.
+With --json, each line as it was written; of counts, one document: [{ "values": { "action": … }, "count" }].
 
 Exit status: 0 found, 1 nothing found or failed, 2 usage.`
 
@@ -64,6 +82,12 @@ export function logsCommand(): Command {
     .option('--hits', 'lines that tell of a repeated idempotency key')
     .option('-n, --count <count>', 'the last lines found, so many', countArgument)
     .option('--fields <names>', 'these fields alone, beside time, level and message', fieldsArgument)
+    .option('--count-by <names>', 'how many lines, by the values of these fields', fieldsArgument)
+    .option('--p50 <name>', 'the median of that field', fieldArgument)
+    .option('--p95 <name>', 'its 95th percentile', fieldArgument)
+    .option('--p99 <name>', 'its 99th percentile', fieldArgument)
+    .option('--by <names>', 'percentiles by the values of these fields', fieldsArgument)
+    .option('--histogram <span>', 'how many lines in each span of time: 30s, 1m, 1h', spanArgument)
     .option('--dir <path>', 'directory of the files (default: THROUGHLINE_DIR, else .throughline)')
     .option('--json', 'the lines as they were written')
     .option('--no-color', 'no colours; so are NO_COLOR=1 and output that is not a terminal')
@@ -71,7 +95,17 @@ export function logsCommand(): Command {
     .action(logs)
 }
 
-async function logs(filter: string | undefined, files: string[], options: LogsOptions): Promise<void> {
+async function logs(
+  filter: string | undefined,
+  files: string[],
+  options: LogsOptions,
+  command: Command,
+): Promise<void> {
+  const kinds = ['countBy', ...PERCENTILES, 'histogram'].filter((name) => name in options)
+  if (kinds.length > 1)
+    command.error('error: --count-by, --p50, --p95, --p99 and --histogram each make a table: name one.')
+  if (options.by !== undefined && !PERCENTILES.some((name) => name in options))
+    command.error('error: --by groups a percentile: name one, as --p95 duration_ms.')
   // The first may well be a file: what is one is no filter.
   const isFile = filter !== undefined && (filter === STDIN || existsSync(filter))
   const named = isFile ? [filter, ...files] : files
@@ -86,7 +120,8 @@ async function logs(filter: string | undefined, files: string[], options: LogsOp
       containing: idsOf(options),
       tally,
     }
-    const found = await printFound(findLogs(query), options)
+    const lines = findLogs(query)
+    const found = kinds.length > 0 ? await printTable(lines, options) : await printFound(lines, options)
     if (found === 0) return tellNothing(paths.length > 0 ? paths : [directory], tally)
   } catch (error) {
     if (!(error instanceof FilterSyntaxError)) throw error
@@ -118,6 +153,47 @@ async function printFound(lines: AsyncIterable<FoundLine>, options: LogsOptions)
   return found
 }
 
+/** Returns how many rows there are. */
+async function printTable(lines: AsyncIterable<FoundLine>, options: LogsOptions): Promise<number> {
+  const entries = entriesOf(lines)
+  const terminal = terminalOf(process.stdout, process.env, options.color)
+  if (options.histogram !== undefined) {
+    const buckets = await histogram(entries, options.histogram)
+    if (buckets.length > 0)
+      process.stdout.write(options.json ? jsonText(buckets) : renderHistogram(buckets, terminal))
+    return buckets.length
+  }
+  const by = options.countBy ?? options.by ?? []
+  const names = by.map(printField)
+  const kind = PERCENTILES.find((name) => options[name] !== undefined)
+  const field = kind === undefined ? undefined : options[kind]
+  const groups =
+    kind === undefined || field === undefined
+      ? await countBy(entries, by)
+      : await percentileBy(entries, { field, percent: Number(kind.slice(1)), by })
+  if (groups.length === 0) return 0
+  const shown = groups.slice(0, options.count ?? DEFAULT_GROUPS)
+  const percentile = field === undefined ? {} : { percentile: `${kind} ${printField(field)}` }
+  process.stdout.write(
+    options.json
+      ? jsonText(groups.map(({ values, ...group }) => ({ values: named(names, values), ...group })))
+      : renderGroups({ names, groups: shown, total: groups.length, ...percentile }, terminal),
+  )
+  return groups.length
+}
+
+async function* entriesOf(lines: AsyncIterable<FoundLine>): AsyncGenerator<FoundLine['entry']> {
+  for await (const { entry } of lines) yield entry
+}
+
+function named(names: readonly string[], values: readonly (string | undefined)[]): object {
+  return Object.fromEntries(names.map((name, index) => [name, values[index]]))
+}
+
+function jsonText(document: unknown): string {
+  return `${printableJson(JSON.stringify(document, null, 2))}\n`
+}
+
 function tellNothing(paths: readonly string[], tally: ReadTally): void {
   process.stderr.write(
     [
@@ -142,6 +218,18 @@ function fieldsArgument(value: string): FieldPath[] {
   } catch {
     throw new InvalidArgumentError('Fields are named with commas between: route,err.message.')
   }
+}
+
+function fieldArgument(value: string): FieldPath {
+  const [field, ...others] = fieldsArgument(value)
+  if (field !== undefined && others.length === 0) return field
+  throw new InvalidArgumentError('It is one field: duration_ms.')
+}
+
+function spanArgument(value: string): number {
+  const span = spanOf(value)
+  if (span !== undefined && span > 0) return span
+  throw new InvalidArgumentError('A span is a number with its unit: 30s, 1m, 1h, 1d.')
 }
 
 function countArgument(value: string): number {

@@ -159,10 +159,65 @@ describe('throughline logs', () => {
     [['logs', '-n', '0'], 2, /whole number/],
     [['logs', '--since', 'soon'], 2, /15m, 2h or 3d ago/],
     [['logs', '--fields', 'a b'], 2, /commas between/],
+    [['logs', '--count-by', 'a', '--histogram', '1m'], 2, /name one/],
+    [['logs', '--by', 'route'], 2, /--by groups a percentile/],
+    [['logs', '--histogram', 'often'], 2, /30s, 1m, 1h, 1d/],
   ])('ends %j with %i, and says why', (args, status, message) => {
     const result = run(args)
     expect(result.status).toBe(status)
     expect(result.stderr).toMatch(message)
+  })
+
+  it('counts by the values of fields, the most first', () => {
+    const { stdout } = run(['logs', '--count-by', 'action,level', '--json'])
+    const groups = JSON.parse(stdout) as { values: { action?: string; level: string }; count: number }[]
+    for (const { values, count } of groups)
+      expect(count).toBe(
+        entries.filter(({ action, level }) => action === values.action && String(level) === values.level)
+          .length,
+      )
+    expect(groups.reduce((sum, { count }) => sum + count, 0)).toBe(500)
+    expect(groups.map(({ count }) => count)).toEqual(groups.map(({ count }) => count).sort((a, b) => b - a))
+    const text = run(['logs', '--count-by', 'action', '-n', '2']).stdout
+    expect(text).toBe(
+      [
+        'action       lines',
+        `-              333  ${'━'.repeat(30)}`,
+        `createOrder     84  ${'━'.repeat(8)}`,
+        '1 more: -n 3 shows all.',
+        '',
+      ].join('\n'),
+    )
+  })
+
+  it('says percentiles, by the values of fields', () => {
+    const numbers = (status: unknown) =>
+      entries
+        .filter((line) => line.status === status)
+        .map((line) => Number(line.duration_ms))
+        .sort((a, b) => a - b)
+    const { stdout } = run(['logs', '--p95', 'duration_ms', '--by', 'status', '--json'])
+    const expected = [500, '200'].map((status) => {
+      const all = numbers(status)
+      return {
+        values: { status: String(status) },
+        count: all.length,
+        percentile: all[Math.ceil(0.95 * all.length) - 1],
+      }
+    })
+    expect(JSON.parse(stdout)).toEqual(expected.sort((a, b) => Number(b.percentile) - Number(a.percentile)))
+    expect(run(['logs', '--p50', 'duration_ms']).stdout).toMatch(
+      /^p50 duration_ms +lines\n +3\d\d(?:\.\d+)? +125 +━{30}\n$/,
+    )
+  })
+
+  it('shows how many lines came when', () => {
+    const buckets = JSON.parse(run(['logs', 'level = error', '--histogram', '1m', '--json']).stdout)
+    expect(buckets).toHaveLength(9)
+    expect(buckets[0]).toEqual({ startMs: START, count: 12 })
+    expect(run(['logs', 'level = error', '--histogram', '1m'], '', { TZ: 'UTC' }).stdout).toMatch(
+      /^2026-11-24 10:00:00 +12 +━{30}$/m,
+    )
   })
 
   it('explains itself, with examples', () => {
