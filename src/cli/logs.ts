@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command, InvalidArgumentError } from 'commander'
 import { countBy, histogram, percentileBy } from '../query/aggregate.js'
-import type { FieldPath } from '../query/filter/ast.js'
+import type { FieldPath, Filter } from '../query/filter/ast.js'
+import { fieldsOf, nearestName } from '../query/filter/fields.js'
 import { parseField } from '../query/filter/parse.js'
 import { printField } from '../query/filter/print.js'
 import { FilterSyntaxError } from '../query/filter/syntax-error.js'
@@ -114,15 +115,12 @@ async function logs(
   const tally: ReadTally = { files: 0, unreadableLines: 0 }
   const paths = named.length > 0 ? named : existsSync(directory) ? [directory] : []
   try {
-    const query = {
-      paths,
-      filter: filterOf(isFile ? undefined : filter, options),
-      containing: idsOf(options),
-      tally,
-    }
+    const asked = filterOf(isFile ? undefined : filter, options)
+    const names = new Set<string>()
+    const query = { paths, filter: asked, containing: idsOf(options), tally, names }
     const lines = findLogs(query)
     const found = kinds.length > 0 ? await printTable(lines, options) : await printFound(lines, options)
-    if (found === 0) return tellNothing(paths.length > 0 ? paths : [directory], tally)
+    if (found === 0) return tellNothing(paths.length > 0 ? paths : [directory], tally, asked, names)
   } catch (error) {
     if (!(error instanceof FilterSyntaxError)) throw error
     process.stderr.write(syntaxErrorText(error))
@@ -194,17 +192,35 @@ function jsonText(document: unknown): string {
   return `${printableJson(JSON.stringify(document, null, 2))}\n`
 }
 
-function tellNothing(paths: readonly string[], tally: ReadTally): void {
+function tellNothing(
+  paths: readonly string[],
+  tally: ReadTally,
+  filter: Filter | undefined,
+  names: ReadonlySet<string>,
+): void {
   process.stderr.write(
     [
       'throughline: no line found.',
       `  Looked in:  ${paths.map(printable).join(', ')}: ${tally.files} ${tally.files === 1 ? 'file' : 'files'}. ${unreadableText(tally)}`.trimEnd(),
+      ...suggestions(filter, names),
       '  Check that: the filter is not too narrow, and --since not too late;',
       '              --dir, THROUGHLINE_DIR or a path names where the app writes its lines.',
       '',
     ].join('\n'),
   )
   process.exitCode = 1
+}
+
+function suggestions(filter: Filter | undefined, names: ReadonlySet<string>): string[] {
+  if (filter === undefined || names.size === 0) return []
+  return fieldsOf(filter)
+    .map((field) => field.join('.'))
+    .filter((name) => !names.has(name))
+    .map((name) => {
+      const nearest = nearestName(name, names)
+      const meant = nearest === undefined ? '' : ` Did you mean "${printable(nearest)}"?`
+      return `  No line has a field "${printable(name)}".${meant}`
+    })
 }
 
 function unreadableText({ unreadableLines: lines }: ReadTally): string {

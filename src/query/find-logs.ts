@@ -1,6 +1,7 @@
 /** The lines that a filter finds, one after the other. */
 import type { Readable } from 'node:stream'
 import type { Filter } from './filter/ast.js'
+import { noteFields } from './filter/fields.js'
 import { type LogEntry, matcherOf } from './filter/match.js'
 import { readSources } from './log-sources.js'
 import { parseObject } from './loose-json.js'
@@ -16,6 +17,8 @@ export interface LogQuery {
   stdin?: Readable
   /** Counted up while reading. */
   tally: ReadTally
+  /** Filled with the names of fields, until a line is found: what a filter that finds nothing may have meant. */
+  names?: Set<string>
 }
 
 export interface FoundLine {
@@ -25,19 +28,18 @@ export interface FoundLine {
 }
 
 /** @throws {ThroughlineError} `FILES_UNREADABLE` */
-export async function* findLogs({
-  paths,
-  filter,
-  containing,
-  stdin,
-  tally,
-}: LogQuery): AsyncGenerator<FoundLine> {
+export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {
+  const { paths, filter, containing, stdin, tally } = query
+  let { names } = query
   const matches = filter === undefined ? () => true : matcherOf(filter)
   const options = { tally, ...(containing && { containing }), ...(stdin && { stdin }) }
   for await (const text of readSources(paths, options)) {
     if (text.trim() === '') continue
     const entry = parseObject(text)
     if (entry === undefined) tally.unreadableLines += 1
-    else if (matches(entry)) yield { text, entry }
+    else if (matches(entry)) {
+      names = undefined
+      yield { text, entry }
+    } else if (names !== undefined) noteFields(names, entry)
   }
 }

@@ -155,6 +155,12 @@ describe('throughline logs', () => {
 
   it.each([
     [['logs', 'level = fatal'], 1, /no line found.*2 files/s],
+    [
+      ['logs', 'duration_sm > 5 and err.mesage = a'],
+      1,
+      /No line has a field "duration_sm". Did you mean "duration_ms"\?[\s\S]*"err.message"/,
+    ],
+    [['logs', 'zzz = 5'], 1, /No line has a field "zzz"\.\n/],
     [['logs', 'level = fatal', join(directory, 'nowhere')], 1, /nowhere cannot be read/],
     [['logs', '-n', '0'], 2, /whole number/],
     [['logs', '--since', 'soon'], 2, /15m, 2h or 3d ago/],
