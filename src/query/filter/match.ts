@@ -1,13 +1,6 @@
 /** A filter asked of one line. Pure. */
-import {
-  type Comparison,
-  type FieldPath,
-  type Filter,
-  LEVEL_FIELD,
-  LEVELS,
-  type Literal,
-  TIME_FIELD,
-} from './ast.js'
+import type { Comparison, FieldPath, Filter, Literal } from './ast.js'
+import { rankOf } from './ranks.js'
 
 /** A line, parsed: its fields, nested ones too. */
 export type LogEntry = Readonly<Record<string, unknown>>
@@ -44,11 +37,16 @@ export function matcherOf(filter: Filter): (entry: LogEntry) => boolean {
 export function valueAt(entry: LogEntry, path: FieldPath): unknown {
   let value: unknown = entry
   for (const name of path) {
-    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name))
+    if (typeof value !== 'object' || value === null || !hasField(value, name))
       return path.length > 1 ? flatValueAt(entry, path) : undefined
     value = (value as Record<string, unknown>)[name]
   }
   return value
+}
+
+/** Of a list its numbers alone: `length` is none of its fields. */
+function hasField(value: object, name: string): boolean {
+  return Object.hasOwn(value, name) && !(Array.isArray(value) && name === 'length')
 }
 
 function flatValueAt(entry: LogEntry, path: FieldPath): unknown {
@@ -93,19 +91,6 @@ function ordered<T extends number | string>(left: T, comparison: Comparison, rig
   if (comparison === '<') return left < right
   if (comparison === '<=') return left <= right
   return comparison === '>' ? left > right : left >= right
-}
-
-/** What a value is ordered by: levels by pino's numbers, moments by epoch milliseconds, texts that are numbers as these. */
-function rankOf(field: FieldPath, value: unknown): number | string | undefined {
-  if (typeof value === 'number') return value
-  if (typeof value !== 'string') return undefined
-  if (field.length === 1 && field[0] === LEVEL_FIELD && Object.hasOwn(LEVELS, value.toLowerCase()))
-    return LEVELS[value.toLowerCase()]
-  if (field.length === 1 && field[0] === TIME_FIELD) {
-    const ms = Date.parse(value)
-    if (Number.isFinite(ms)) return ms
-  }
-  return value.trim() !== '' && Number.isFinite(Number(value)) ? Number(value) : value
 }
 
 /** Objects as JSON: `err ~ 'timeout'` looks into all of it. */
