@@ -92,6 +92,22 @@ describe('throughline logs', () => {
     expect(json('level = error', '-n', '1')).toEqual([entries[499]])
   })
 
+  it('finds in large files, with lines that are none among them', () => {
+    const large = join(directory, 'large.ndjson')
+    const padding = 'x'.repeat(20_000)
+    const wide: Entry[] = entries.map((line) => ({ ...line, padding }))
+    const broken = ['not json\n', '\n', '[1]\n', '\0\n'].join('')
+    writeFileSync(large, ndjson(wide.slice(0, 300)) + broken + ndjson(wide.slice(300)))
+    for (const [filter, isFound] of ANSWERS) {
+      const { stdout, stderr } = run(['logs', filter, large, '--json'])
+      expect(linesOf(stdout)).toEqual(wide.filter(isFound))
+      expect(stderr).toBe('throughline: 3 lines are no JSON and were left out.\n')
+    }
+    const ahead = run(['logs', "msg ~~ '^step (?=1)'", large, '--json'])
+    expect(linesOf(ahead.stdout)).toEqual(wide.filter(({ msg }) => String(msg).startsWith('step 1')))
+    expect(run(['logs', 'duration_sm = 5', large]).stderr).toContain('Did you mean "duration_ms"?')
+  })
+
   it('reads standard input', () => {
     const { stdout } = run(['logs', 'level = error', '-', '--json'], ndjson(entries))
     expect(linesOf(stdout)).toEqual(entries.filter(({ level }) => level === 50))
