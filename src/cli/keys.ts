@@ -2,8 +2,9 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { findKey, listKeys, MIN_HASH_PREFIX_LENGTH } from '../query/idempotency-keys.js'
 import { localDirectory } from '../telemetry/local-directory.js'
+import { countArgument } from './count-argument.js'
 import { noKeysText, noKeyText } from './no-keys.js'
-import { printableJson } from './printable.js'
+import { printableDocument } from './printable.js'
 import { renderKey } from './render-key.js'
 import { renderKeys } from './render-keys.js'
 import { type Terminal, terminalOf } from './terminal.js'
@@ -52,7 +53,7 @@ export function keysCommand(): Command {
     .argument('[hash]', `hash of a key, or its first ${MIN_HASH_PREFIX_LENGTH} or more digits`, hashArgument)
     .option('--all', 'keys that were used once, too')
     .option('--action <name>', 'only keys that this action used')
-    .option('-n, --count <count>', `most keys to list (default: ${DEFAULT_COUNT})`, countArgument)
+    .option('-n, --count <count>', `most keys to list (default: ${DEFAULT_COUNT})`, countArgument())
     .option('--dir <path>', 'directory of the files (default: THROUGHLINE_DIR, else .throughline)')
     .option('--json', 'one JSON document instead of the table')
     .option('--no-color', 'no colours; so are NO_COLOR=1 and output that is not a terminal')
@@ -84,7 +85,7 @@ function print(
   const { kind: _, ...document } = answer
   process.stdout.write(
     options.json === true
-      ? `${printableJson(JSON.stringify(document, null, 2))}\n`
+      ? printableDocument(document)
       : render(terminalOf(process.stdout, process.env, options.color)),
   )
 }
@@ -100,10 +101,4 @@ function hashArgument(value: string): string {
   throw new InvalidArgumentError(
     `A hash is 16 hex digits, or the first ${MIN_HASH_PREFIX_LENGTH} or more of them, as "throughline keys" shows it.`,
   )
-}
-
-function countArgument(value: string): number {
-  const count = Number(value)
-  if (/^\d+$/.test(value) && count > 0 && Number.isSafeInteger(count)) return count
-  throw new InvalidArgumentError('A count is a whole number from 1 on.')
 }

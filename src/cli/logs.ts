@@ -12,8 +12,9 @@ import { type FoundLine, findLogs } from '../query/find-logs.js'
 import { STDIN } from '../query/log-sources.js'
 import type { ReadTally } from '../query/ndjson-files.js'
 import { LOGS_FOLDER, localDirectory } from '../telemetry/local-directory.js'
+import { countArgument } from './count-argument.js'
 import { type FilterOptions, filterOf, idsOf, momentArgument, spanOf, syntaxErrorText } from './log-filter.js'
-import { printable, printableJson } from './printable.js'
+import { printable, printableDocument, printableJson } from './printable.js'
 import { renderGroups, renderHistogram } from './render-groups.js'
 import { renderLog } from './render-log.js'
 import { terminalOf } from './terminal.js'
@@ -81,7 +82,7 @@ export function logsCommand(): Command {
     .option('--action <name>', 'lines of that action')
     .option('--route <route>', 'lines of that route')
     .option('--hits', 'lines that tell of a repeated idempotency key')
-    .option('-n, --count <count>', 'the last lines found, so many', countArgument)
+    .option('-n, --count <count>', 'the last lines found, so many', countArgument(1_000_000))
     .option('--fields <names>', 'these fields alone, beside time, level and message', fieldsArgument)
     .option('--count-by <names>', 'how many lines, by the values of these fields', fieldsArgument)
     .option('--p50 <name>', 'the median of that field', fieldArgument)
@@ -158,7 +159,7 @@ async function printTable(lines: AsyncIterable<FoundLine>, options: LogsOptions)
   if (options.histogram !== undefined) {
     const buckets = await histogram(entries, options.histogram)
     if (buckets.length > 0)
-      process.stdout.write(options.json ? jsonText(buckets) : renderHistogram(buckets, terminal))
+      process.stdout.write(options.json ? printableDocument(buckets) : renderHistogram(buckets, terminal))
     return buckets.length
   }
   const by = options.countBy ?? options.by ?? []
@@ -174,7 +175,7 @@ async function printTable(lines: AsyncIterable<FoundLine>, options: LogsOptions)
   const percentile = field === undefined ? {} : { percentile: `${kind} ${printField(field)}` }
   process.stdout.write(
     options.json
-      ? jsonText(groups.map(({ values, ...group }) => ({ values: named(names, values), ...group })))
+      ? printableDocument(groups.map(({ values, ...group }) => ({ values: named(names, values), ...group })))
       : renderGroups({ names, groups: shown, total: groups.length, ...percentile }, terminal),
   )
   return groups.length
@@ -186,10 +187,6 @@ async function* entriesOf(lines: AsyncIterable<FoundLine>): AsyncGenerator<Found
 
 function named(names: readonly string[], values: readonly (string | undefined)[]): object {
   return Object.fromEntries(names.map((name, index) => [name, values[index]]))
-}
-
-function jsonText(document: unknown): string {
-  return `${printableJson(JSON.stringify(document, null, 2))}\n`
 }
 
 function tellNothing(
@@ -246,10 +243,4 @@ function spanArgument(value: string): number {
   const span = spanOf(value)
   if (span !== undefined && span > 0) return span
   throw new InvalidArgumentError('A span is a number with its unit: 30s, 1m, 1h, 1d.')
-}
-
-function countArgument(value: string): number {
-  const count = Number(value)
-  if (/^\d+$/.test(value) && count > 0 && count <= 1_000_000) return count
-  throw new InvalidArgumentError('A count is a whole number from 1 to 1000000.')
 }

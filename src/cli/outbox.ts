@@ -5,7 +5,8 @@ import { MESSAGE_STATES, type MessageState, type OutboxMessage } from '../outbox
 import { type Messages, openMessages } from '../outbox/messages.js'
 import { isSchemaName } from '../outbox/options.js'
 import { confirmed } from './confirm.js'
-import { printable, printableJson } from './printable.js'
+import { countArgument } from './count-argument.js'
+import { printable, printableDocument } from './printable.js'
 import { renderMessage } from './render-message.js'
 import { renderMessages, renderOutbox } from './render-outbox.js'
 import { terminalOf } from './terminal.js'
@@ -71,7 +72,11 @@ export function outboxCommand(): Command {
     .addOption(
       new Option('--state <state...>', 'only in these states').choices(MESSAGE_STATES as readonly string[]),
     )
-    .option('-n, --count <count>', `most messages to list (default: ${DEFAULT_COUNT})`, countArgument)
+    .option(
+      '-n, --count <count>',
+      `most messages to list (default: ${DEFAULT_COUNT})`,
+      countArgument(MAX_ACTED_ON),
+    )
     .option('--payload', 'payloads too, which may hold personal data')
     .addHelpText('after', HELP)
     .action((id: string | undefined, options: ShowOptions) =>
@@ -95,8 +100,9 @@ function withCommonOptions(command: Command): Command {
 async function list(messages: Messages, options: ShowOptions): Promise<void> {
   const { topic, state, count = DEFAULT_COUNT } = options
   const found = await messages.list({ topic, ...(state && { states: state }), limit: count })
-  const topics = (await messages.topics()).filter((each) => topic === undefined || each.topic === topic)
-  if (topics.length === 0) return fail(noTopicText(topic, await messages.topics()))
+  const known = await messages.topics()
+  const topics = known.filter((each) => topic === undefined || each.topic === topic)
+  if (topics.length === 0) return fail(noTopicText(topic, known))
   if (options.json) return printJson({ topics, messages: found.map((each) => documentOf(each, options)) })
   process.stdout.write(renderOutbox(topics, found, count, terminal(options)))
 }
@@ -232,7 +238,7 @@ function terminal({ color }: { color: boolean }) {
 }
 
 function printJson(document: object): void {
-  process.stdout.write(`${printableJson(JSON.stringify(document, null, 2))}\n`)
+  process.stdout.write(printableDocument(document))
 }
 
 function fail(text: string): void {
@@ -264,10 +270,4 @@ function idArgument(value: string): string {
 function schemaArgument(value: string): string {
   if (isSchemaName(value)) return value
   throw new InvalidArgumentError('A schema is 1–50 letters, digits and _.')
-}
-
-function countArgument(value: string): number {
-  const count = Number(value)
-  if (/^\d+$/.test(value) && count > 0 && count <= MAX_ACTED_ON) return count
-  throw new InvalidArgumentError(`A count is a whole number from 1 to ${MAX_ACTED_ON}.`)
 }

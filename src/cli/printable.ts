@@ -24,6 +24,11 @@ export function printableJson(json: string): string {
   )
 }
 
+/** A document for programs, indented, with a line end at its end. */
+export function printableDocument(document: unknown): string {
+  return `${printableJson(JSON.stringify(document, null, 2))}\n`
+}
+
 function escapeOf(character: string): string {
   const code = character.codePointAt(0) ?? 0
   return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`

@@ -3,8 +3,7 @@ import type { FieldPath } from '../query/filter/ast.js'
 import { type LogEntry, valueAt } from '../query/filter/match.js'
 import { printField } from '../query/filter/print.js'
 import { storedLog } from '../query/log-files.js'
-import { LOG_FIELD } from '../telemetry/names.js'
-import { fieldTexts, valueText } from './log-fields.js'
+import { shownFields, valueText } from './log-fields.js'
 import { paint, type Segment } from './paint.js'
 import type { Colors, Terminal } from './terminal.js'
 import { localTime } from './times.js'
@@ -16,9 +15,6 @@ const LEVEL_WIDTH = 5
 
 const INDENT = '    '
 
-/** Fields that every line has, or that say where it came from. */
-const UNSHOWN_FIELDS = new Set<string>(['pid', 'hostname', LOG_FIELD.traceFlags])
-
 /** The whole text, with a line end at its end: the line, and the stack of its error on lines of their own. */
 export function renderLog(
   entry: LogEntry,
@@ -29,7 +25,7 @@ export function renderLog(
   const { colors } = terminal
   const local = log.timeMs === undefined ? undefined : localTime(log.timeMs)
   const id = log.correlationId ?? log.traceId ?? ''
-  const shown = fields === undefined ? allFields(log.fields) : chosenFields(entry, fields)
+  const shown = fields === undefined ? shownFields(log.fields) : chosenFields(entry, fields)
   const style = levelStyle(log.level, colors)
   const segments: Segment[] = [
     { text: local === undefined ? '' : `${local.date} ${local.time}  `, style: colors.dim },
@@ -40,12 +36,6 @@ export function renderLog(
   ]
   const lines = [segments, ...stackLines(log.fields.err, colors)]
   return lines.map((line) => `${paint(line, Number.POSITIVE_INFINITY, terminal).text.trimEnd()}\n`).join('')
-}
-
-function allFields(fields: LogEntry): string[] {
-  return Object.entries(fields)
-    .filter(([name]) => !UNSHOWN_FIELDS.has(name))
-    .flatMap(([name, value]) => fieldTexts(name, value))
 }
 
 function chosenFields(entry: LogEntry, fields: readonly FieldPath[]): string[] {

@@ -1,5 +1,5 @@
 import type { FoundTrace } from '../query/find-trace.js'
-import { printableJson } from './printable.js'
+import { printableDocument } from './printable.js'
 
 /**
  * A found trace for programs: one JSON document and a line end. Spans are flat, by start time, and point to
@@ -9,5 +9,5 @@ import { printableJson } from './printable.js'
 export function traceJson(found: FoundTrace): string {
   const { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines } = found
   const document = { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines }
-  return `${printableJson(JSON.stringify(document, null, 2))}\n`
+  return printableDocument(document)
 }

@@ -1,9 +1,9 @@
 /** The tree of one trace as rows: spans, what went wrong in them, repeated keys, and log lines in between. */
 import type { StoredLog } from '../query/log-files.js'
 import type { SpanNode, TraceItem, TraceTree } from '../query/trace-tree.js'
-import { ATTRIBUTE, LOG_FIELD } from '../telemetry/names.js'
+import { ATTRIBUTE } from '../telemetry/names.js'
 import { formatDuration } from './durations.js'
-import { fieldTexts } from './log-fields.js'
+import { shownFields } from './log-fields.js'
 import type { Row, Segment } from './paint.js'
 import { cameFrom, errorOf, type KeyHit, keyHitOf, raceOf, spanHints } from './span-summary.js'
 import type { Terminal } from './terminal.js'
@@ -146,9 +146,6 @@ function copiedHits(tree: TraceTree): Set<SpanNode> {
   return copies
 }
 
-/** Fields that say what every line of the trace says, or what its place in the tree says. */
-const UNSHOWN_FIELDS = new Set<string>(['pid', 'hostname', LOG_FIELD.traceFlags])
-
 function logRow(log: StoredLog, lead: string, { colors }: Terminal): Row {
   const style =
     log.level === 'error' || log.level === 'fatal'
@@ -156,9 +153,7 @@ function logRow(log: StoredLog, lead: string, { colors }: Terminal): Row {
       : log.level === 'warn'
         ? colors.yellow
         : colors.dim
-  const fields = Object.entries(log.fields)
-    .filter(([name]) => !UNSHOWN_FIELDS.has(name))
-    .flatMap(([name, value]) => fieldTexts(name, value))
+  const fields = shownFields(log.fields)
   return {
     label: [
       { text: lead, style: colors.dim },

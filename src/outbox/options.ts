@@ -52,8 +52,9 @@ export function assertDeadline(deadlineMs: number): void {
 /** @throws {TypeError} */
 export function assertStartAfter(startAfter: unknown): void {
   if (startAfter === undefined) return
-  const isTime = startAfter instanceof Date && Math.abs(startAfter.getTime() - Date.now()) <= MAX_WAIT_MS
-  const isWait = typeof startAfter === 'number' && startAfter >= 0 && startAfter * 1000 <= MAX_WAIT_MS
+  const isTime =
+    startAfter instanceof Date && Math.abs(startAfter.getTime() - Date.now()) <= RETENTION_SECONDS * 1000
+  const isWait = typeof startAfter === 'number' && startAfter >= 0 && startAfter <= RETENTION_SECONDS
   if (!isTime && !isWait)
     throw new TypeError(
       'outbox.send: "startAfter" must be a Date, or a number of seconds from 0 on, within ten years.',
@@ -63,8 +64,8 @@ export function assertStartAfter(startAfter: unknown): void {
 /** A day: longer than anything waits here. */
 const MAX_SECONDS = 86_400
 
-/** As long as a message is kept. */
-const MAX_WAIT_MS = 10 * 365 * 86_400_000
+/** For ever, as far as anyone will ask: a message is not to go without a word, as it would after pg-boss' 14 days. */
+export const RETENTION_SECONDS = 10 * 365 * 86_400
 
 function assertWhole(caller: string, name: string, value: number, least: number, most = 2 ** 31 - 1): void {
   if (!Number.isSafeInteger(value) || value < least || value > most)

@@ -8,6 +8,7 @@ import { logger } from '../logging/index.js'
 import { outsideTransactions } from '../postgres/active-transaction.js'
 import { type Database, databaseOf, type PgPool, type PostgresDatabase } from '../postgres/database.js'
 import { untraced } from '../telemetry/untraced.js'
+import { RETENTION_SECONDS } from './options.js'
 import { ORDERED, type OrderPolicy, UNORDERED } from './order.js'
 
 /** What is asked of the queue. */
@@ -134,9 +135,6 @@ async function openQueue(settings: QueueSettings): Promise<PgBoss> {
     throw error
   }
 }
-
-/** For ever, as far as anyone will ask: a message is not to go without a word, as it would after pg-boss' 14 days. */
-const RETENTION_SECONDS = 10 * 365 * 86_400
 
 async function makeQueues(boss: PgBoss, settings: QueueSettings): Promise<void> {
   const names = settings.topics.flatMap((topic) => [topic, deadLetterOf(topic)])

@@ -3,6 +3,7 @@ import { ThroughlineError } from '../errors.js'
 import type { FieldPath } from './filter/ast.js'
 import { type LogEntry, valueAt } from './filter/match.js'
 import { printField } from './filter/print.js'
+import { epochMsOf } from './log-files.js'
 
 /** The most groups, and the most numbers for percentiles, that are kept: memory stays bounded. */
 const MAX_GROUPS = 100_000
@@ -58,8 +59,8 @@ export async function percentileBy(
 export async function histogram(lines: AsyncIterable<LogEntry>, bucketMs: number): Promise<TimeBucket[]> {
   const counts = new Map<number, number>()
   for await (const { time } of lines) {
-    const ms = typeof time === 'string' ? Date.parse(time) : time
-    if (typeof ms !== 'number' || !Number.isFinite(ms)) continue
+    const ms = epochMsOf(time)
+    if (ms === undefined) continue
     const startMs = Math.floor(ms / bucketMs) * bucketMs
     counts.set(startMs, (counts.get(startMs) ?? 0) + 1)
   }

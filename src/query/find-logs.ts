@@ -1,5 +1,4 @@
 /** The lines that a filter finds, one after the other. */
-import type { Readable } from 'node:stream'
 import type { Filter } from './filter/ast.js'
 import { noteFields } from './filter/fields.js'
 import { type LogEntry, matcherOf } from './filter/match.js'
@@ -14,7 +13,6 @@ export interface LogQuery {
   filter?: Filter | undefined
   /** IDs that a line must have: looked for in the bytes, before anything is parsed. */
   containing?: readonly string[] | undefined
-  stdin?: Readable
   /** Counted up while reading. */
   tally: ReadTally
   /** Filled with the names of fields, until a line is found: what a filter that finds nothing may have meant. */
@@ -29,10 +27,10 @@ export interface FoundLine {
 
 /** @throws {ThroughlineError} `FILES_UNREADABLE` */
 export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {
-  const { paths, filter, containing, stdin, tally } = query
+  const { paths, filter, containing, tally } = query
   let { names } = query
   const matches = filter === undefined ? () => true : matcherOf(filter)
-  const options = { tally, ...(containing && { containing }), ...(stdin && { stdin }) }
+  const options = { tally, ...(containing && { containing }) }
   for await (const text of readSources(paths, options)) {
     if (text.trim() === '') continue
     const entry = parseObject(text)

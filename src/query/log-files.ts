@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { LOGS_FOLDER } from '../telemetry/local-directory.js'
 import { LOG_FIELD } from '../telemetry/names.js'
+import { LEVELS } from './filter/ast.js'
 import { asText, type JsonObject, parseObject } from './loose-json.js'
 import { type ReadOptions, readLines } from './ndjson-files.js'
 
@@ -20,15 +21,7 @@ export interface StoredLog {
   fields: JsonObject
 }
 
-/** pino's numbers (https://getpino.io/#/docs/api?id=level-string). */
-const LEVELS = new Map<unknown, string>([
-  [10, 'trace'],
-  [20, 'debug'],
-  [30, 'info'],
-  [40, 'warn'],
-  [50, 'error'],
-  [60, 'fatal'],
-])
+const LEVEL_NAMES = new Map<unknown, string>(Object.entries(LEVELS).map(([name, number]) => [number, name]))
 
 /** Log lines in the order they were written. */
 export async function* readLogs(directory: string, options: ReadOptions = {}): AsyncGenerator<StoredLog> {
@@ -50,20 +43,25 @@ export function storedLog(entry: JsonObject): StoredLog {
     [LOG_FIELD.spanId]: spanId,
     ...fields
   } = entry
-  const timeMs = typeof time === 'string' ? Date.parse(time) : time
   const known = {
     service: asText(service),
     correlationId: asText(correlationId),
     traceId: asText(traceId)?.toLowerCase(),
     spanId: asText(spanId)?.toLowerCase(),
-    timeMs: typeof timeMs === 'number' && Number.isFinite(timeMs) ? timeMs : undefined,
+    timeMs: epochMsOf(time),
   }
   return {
-    level: LEVELS.get(level) ?? (typeof level === 'string' ? level : String(level ?? 'none')),
+    level: LEVEL_NAMES.get(level) ?? (typeof level === 'string' ? level : String(level ?? 'none')),
     message: asText(msg) ?? '',
     ...definedOf(known),
     fields,
   }
+}
+
+/** A line's time, as pino or another logger wrote it; undefined for what is none. */
+export function epochMsOf(time: unknown): number | undefined {
+  const ms = typeof time === 'string' ? Date.parse(time) : time
+  return typeof ms === 'number' && Number.isFinite(ms) ? ms : undefined
 }
 
 type Defined<T> = { [K in keyof T]?: NonNullable<T[K]> }

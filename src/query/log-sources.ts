@@ -28,13 +28,13 @@ export const STDIN = '-'
  */
 export async function* readSources(
   paths: readonly string[],
-  options: ReadOptions & { stdin?: Readable } = {},
+  options: ReadOptions = {},
 ): AsyncGenerator<string> {
   const needles = needlesOf(options.containing)
   const tally = options.tally ?? { files: 0, unreadableLines: 0 }
   for (const path of paths) {
     for (const file of await filesAt(path)) {
-      const opened = await openSource(file, options.stdin)
+      const opened = await openSource(file)
       if (opened === undefined) continue
       tally.files += 1
       try {
@@ -74,8 +74,8 @@ interface OpenSource {
   close(): Promise<unknown>
 }
 
-async function openSource(path: string, stdin: Readable = process.stdin): Promise<OpenSource | undefined> {
-  if (path === STDIN) return { bytes: bytesOf(stdin), close: async () => {} }
+async function openSource(path: string): Promise<OpenSource | undefined> {
+  if (path === STDIN) return { bytes: bytesOf(process.stdin), close: async () => {} }
   if (/\.gz$/i.test(path)) return streamed(path, zlib.createGunzip())
   if (/\.zst$/i.test(path)) return streamed(path, unzstd(path))
   const file = await openFile(path)
