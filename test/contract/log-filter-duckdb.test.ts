@@ -5,6 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import type { Comparison, FieldPath, Filter, Literal } from '../../src/query/filter/ast.ts'
 import { compileForDuckdb } from '../../src/query/filter/compile-duckdb.ts'
 import { matcherOf } from '../../src/query/filter/match.ts'
+import { existences, filtersOf, memberships } from './filters.ts'
 
 const instance = await DuckDBInstance.create(':memory:')
 const connection = await instance.connect()
@@ -51,25 +52,10 @@ const leaf: fc.Arbitrary<Filter> = fc.oneof(
   fc
     .record({ field, value: fc.constantFrom('^a', '\\d+', '[A-Z]{2}', 'n$') })
     .map((parts): Filter => ({ kind: 'compare', comparison: '~~', ...parts })),
-  field.map((of): Filter => ({ kind: 'exists', field: of })),
-  fc
-    .record({ field, values: fc.array(scalar, { minLength: 1, maxLength: 3 }) })
-    .map(({ field: of, values }): Filter => ({ kind: 'in', field: of, values: values as [Literal] })),
+  existences(field),
+  memberships(field, scalar),
 )
-const { filter } = fc.letrec<{ filter: Filter }>((tie) => ({
-  filter: fc.oneof(
-    { depthSize: 'small', withCrossShrink: true },
-    leaf,
-    tie('filter').map((of): Filter => ({ kind: 'not', of })),
-    fc
-      .record({
-        kind: fc.constantFrom('and' as const, 'or' as const),
-        left: tie('filter'),
-        right: tie('filter'),
-      })
-      .map((parts): Filter => parts),
-  ),
-}))
+const filter = filtersOf(leaf)
 const value = fc.oneof(
   { weight: 5, arbitrary: scalar },
   { weight: 1, arbitrary: fc.array(scalar, { maxLength: 2 }) },

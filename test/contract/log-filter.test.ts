@@ -6,6 +6,7 @@ import { matcherOf } from '../../src/query/filter/match.ts'
 import { parseFilter } from '../../src/query/filter/parse.ts'
 import { printFilter } from '../../src/query/filter/print.ts'
 import { FilterSyntaxError } from '../../src/query/filter/syntax-error.ts'
+import { existences, filtersOf, memberships } from './filters.ts'
 
 const literal: fc.Arbitrary<Literal> = fc.oneof(
   fc.string({ unit: 'binary' }),
@@ -18,26 +19,13 @@ const field: fc.Arbitrary<FieldPath> = fc
     maxLength: 3,
   })
   .map((path) => path as unknown as FieldPath)
-const { filter } = fc.letrec<{ filter: Filter }>((tie) => ({
-  filter: fc.oneof(
-    { depthSize: 'small' },
-    fc
-      .record({ field, comparison: fc.constantFrom(...COMPARISONS.slice(0, 7)), value: literal })
-      .map((parts): Filter => ({ kind: 'compare', ...parts })),
-    field.map((of): Filter => ({ kind: 'exists', field: of })),
-    fc
-      .record({ field, values: fc.array(literal, { minLength: 1, maxLength: 3 }) })
-      .map(({ field: of, values }): Filter => ({ kind: 'in', field: of, values: values as [Literal] })),
-    tie('filter').map((of): Filter => ({ kind: 'not', of })),
-    fc
-      .record({
-        kind: fc.constantFrom('and' as const, 'or' as const),
-        left: tie('filter'),
-        right: tie('filter'),
-      })
-      .map((parts): Filter => parts),
-  ),
-}))
+const filter = filtersOf(
+  fc
+    .record({ field, comparison: fc.constantFrom(...COMPARISONS.slice(0, 7)), value: literal })
+    .map((parts): Filter => ({ kind: 'compare', ...parts })),
+  existences(field),
+  memberships(field, literal),
+)
 
 describe('a filter', () => {
   it('parses to what was printed', () => {
