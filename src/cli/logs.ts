@@ -8,7 +8,7 @@ import { fieldsOf, nearestName } from '../query/filter/fields.js'
 import { parseField } from '../query/filter/parse.js'
 import { printField } from '../query/filter/print.js'
 import { FilterSyntaxError } from '../query/filter/syntax-error.js'
-import { type FoundLine, findLogs } from '../query/find-logs.js'
+import { type FoundLine, findLogs, SAMPLED_LINES } from '../query/find-logs.js'
 import { STDIN } from '../query/log-sources.js'
 import type { ReadTally } from '../query/ndjson-files.js'
 import { LOGS_FOLDER, localDirectory } from '../telemetry/local-directory.js'
@@ -216,7 +216,7 @@ function suggestions(filter: Filter | undefined, names: ReadonlySet<string>): st
     .map((name) => {
       const nearest = nearestName(name, names)
       const meant = nearest === undefined ? '' : ` Did you mean "${printable(nearest)}"?`
-      return `  No line has a field "${printable(name)}".${meant}`
+      return `  None of the first ${SAMPLED_LINES} lines has a field "${printable(name)}".${meant}`
     })
 }
 

@@ -2,6 +2,7 @@
 import type { Filter } from './filter/ast.js'
 import { noteFields } from './filter/fields.js'
 import { type LogEntry, matcherOf } from './filter/match.js'
+import { type Sieve, sieveOf } from './filter/sieve.js'
 import { readSources } from './log-sources.js'
 import { parseObject } from './loose-json.js'
 import type { ReadTally } from './ndjson-files.js'
@@ -15,9 +16,12 @@ export interface LogQuery {
   containing?: readonly string[] | undefined
   /** Counted up while reading. */
   tally: ReadTally
-  /** Filled with the names of fields, until a line is found: what a filter that finds nothing may have meant. */
+  /** Filled with the names of the first lines' fields: what a filter that finds nothing may have meant. */
   names?: Set<string>
 }
+
+/** So many lines are parsed for their fields' names, whatever the filter. */
+export const SAMPLED_LINES = 1_000
 
 export interface FoundLine {
   /** As it was written. */
@@ -27,17 +31,25 @@ export interface FoundLine {
 
 /** @throws {ThroughlineError} `FILES_UNREADABLE` */
 export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {
-  const { paths, filter, containing, tally } = query
-  let { names } = query
+  const { paths, filter, containing, tally, names } = query
   const matches = filter === undefined ? () => true : matcherOf(filter)
-  const options = { tally, ...(containing && { containing }) }
-  for await (const text of readSources(paths, options)) {
+  const sieve = filter === undefined ? undefined : sampling(sieveOf(filter))
+  let sampled = 0
+  for await (const text of readSources(paths, { tally, sieve, ...(containing && { containing }) })) {
     if (text.trim() === '') continue
     const entry = parseObject(text)
-    if (entry === undefined) tally.unreadableLines += 1
-    else if (matches(entry)) {
-      names = undefined
-      yield { text, entry }
-    } else if (names !== undefined) noteFields(names, entry)
+    if (entry === undefined) {
+      tally.unreadableLines += 1
+      continue
+    }
+    if (names !== undefined && sampled < SAMPLED_LINES) noteFields(names, entry)
+    sampled += 1
+    if (matches(entry)) yield { text, entry }
   }
+}
+
+/** The same, but for the first lines, which all pass. */
+function sampling(sieve: Sieve | undefined): Sieve | undefined {
+  let left = SAMPLED_LINES
+  return sieve && { ...sieve, lets: (start, end) => left-- > 0 || sieve.lets(start, end) }
 }

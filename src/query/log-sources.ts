@@ -5,14 +5,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import * as zlib from 'node:zlib'
 import { ThroughlineError } from '../errors.js'
-import {
-  type ByteSource,
-  linesOf,
-  needlesOf,
-  openFile,
-  type ReadOptions,
-  unreadable,
-} from './ndjson-files.js'
+import { type ByteSource, linesOf, openFile, type ReadOptions, unreadable } from './ndjson-files.js'
 
 /** What a folder is looked through for. */
 const LOG_FILE = /\.(?:ndjson|jsonl|log|json)(?:\.\d+)?(?:\.(?:gz|zst))?$|\.(?:ndjson|jsonl|log)\.\d+$/i
@@ -30,7 +23,6 @@ export async function* readSources(
   paths: readonly string[],
   options: ReadOptions = {},
 ): AsyncGenerator<string> {
-  const needles = needlesOf(options.containing)
   const tally = options.tally ?? { files: 0, unreadableLines: 0 }
   for (const path of paths) {
     for (const file of await filesAt(path)) {
@@ -38,7 +30,7 @@ export async function* readSources(
       if (opened === undefined) continue
       tally.files += 1
       try {
-        yield* linesOf(opened.bytes, needles, tally)
+        yield* linesOf(opened.bytes, options, tally)
       } catch (error) {
         throw unreadable(file, error)
       } finally {

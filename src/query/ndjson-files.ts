@@ -8,13 +8,14 @@ import { type FileHandle, open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ThroughlineError } from '../errors.js'
 import { FILE_ENDING } from '../telemetry/local-directory.js'
+import type { Sieve } from './filter/sieve.js'
 
 const CHUNK_BYTES = 1024 * 1024
 
 /** A longer line is skipped and counted, in bytes: twice the largest file that we write ourselves. */
 const MAX_LINE_BYTES = 32 * 1024 * 1024
 
-const LINE_END = 0x0a
+const [LINE_END, CARRIAGE_RETURN, OPENING_BRACE, CLOSING_BRACE] = [0x0a, 0x0d, 0x7b, 0x7d]
 
 /** What was read so far, for the message when nothing is found. */
 export interface ReadTally {
@@ -26,6 +27,8 @@ export interface ReadTally {
 export interface ReadOptions {
   /** Only lines that have at least one of these texts. Default: all lines. */
   containing?: readonly string[]
+  /** Only lines that it lets pass. Not with `containing`, which needs none. */
+  sieve?: Sieve | undefined
   /** Counted up while reading. */
   tally?: ReadTally
 }
@@ -35,25 +38,19 @@ export interface ReadOptions {
  * not exist is empty.
  */
 export async function* readLines(folder: string, options: ReadOptions = {}): AsyncGenerator<string> {
-  const needles = needlesOf(options.containing)
   const tally = options.tally ?? { files: 0, unreadableLines: 0 }
   for (const path of await listFiles(folder)) {
     const file = await openFile(path)
     if (file === undefined) continue
     tally.files += 1
     try {
-      yield* linesOf(file, needles, tally)
+      yield* linesOf(file, options, tally)
     } catch (error) {
       throw unreadable(path, error)
     } finally {
       await file.close()
     }
   }
-}
-
-/** What is searched for in the bytes: an ID stands in a file as JSON wrote it. */
-export function needlesOf(containing: readonly string[] | undefined): readonly Buffer[] | undefined {
-  return containing?.map((text) => Buffer.from(JSON.stringify(text).slice(1, -1)))
 }
 
 /** What bytes are read from: a file, or a stream behind the same method. 0 bytes are the end. */
@@ -84,12 +81,13 @@ export async function openFile(path: string): Promise<FileHandle | undefined> {
   }
 }
 
-/** Lines, in bounded memory; with needles, those that have one of them. */
+/** Lines, in bounded memory. */
 export async function* linesOf(
   file: ByteSource,
-  needles: readonly Buffer[] | undefined,
+  options: ReadOptions,
   tally: ReadTally,
 ): AsyncGenerator<string> {
+  const select = selectionOf(options)
   let buffer = Buffer.allocUnsafe(CHUNK_BYTES)
   let filled = 0
   let isSkipping = false
@@ -108,7 +106,7 @@ export async function* linesOf(
     filled += bytesRead
     if (whole > 0) {
       const start = isSkipping ? buffer.indexOf(LINE_END) + 1 : 0
-      if (!(isSkipping && bytesRead === 0)) yield* matchingLines(buffer.subarray(start, whole), needles)
+      if (!(isSkipping && bytesRead === 0)) yield* select(buffer.subarray(start, whole))
       isSkipping = false
       buffer.copyWithin(0, whole, filled)
       filled -= whole
@@ -117,16 +115,41 @@ export async function* linesOf(
   }
 }
 
-/** The lines of a block, which ends at a line end or at the end of the file. */
-function* matchingLines(block: Buffer, needles: readonly Buffer[] | undefined): Generator<string> {
-  const starts = needles === undefined ? undefined : startsOfMatches(block, needles)
-  if (starts !== undefined) {
-    for (const start of starts) yield block.toString('utf8', start, endOfLine(block, start))
-    return
+/** Takes the lines out of a block, which ends at a line end or at the end of the file. */
+type Selection = (block: Buffer) => Iterable<string>
+
+function selectionOf({ containing, sieve }: ReadOptions): Selection {
+  if (containing !== undefined) {
+    // An ID stands in a file as JSON wrote it.
+    const needles = containing.map((text) => Buffer.from(JSON.stringify(text).slice(1, -1)))
+    return (block) => linesWith(needles, block)
   }
+  return sieve === undefined ? allLines : (block) => siftedLines(sieve, block)
+}
+
+function* linesWith(needles: readonly Buffer[], block: Buffer): Generator<string> {
+  for (const start of startsOfMatches(block, needles))
+    yield block.toString('utf8', start, endOfLine(block, start))
+}
+
+function* allLines(block: Buffer): Generator<string> {
   for (let start = 0; start < block.length; ) {
     const end = endOfLine(block, start)
     if (end > start) yield block.toString('utf8', start, end)
+    start = end + 1
+  }
+}
+
+/** What neither begins nor ends as an object does passes too: whoever parses it counts it. */
+function* siftedLines(sieve: Sieve, block: Buffer): Generator<string> {
+  sieve.begin(block)
+  for (let start = 0; start < block.length; ) {
+    const end = endOfLine(block, start)
+    if (end > start) {
+      const last = block[end - 1] === CARRIAGE_RETURN ? end - 2 : end - 1
+      const isObject = block[start] === OPENING_BRACE && block[last] === CLOSING_BRACE
+      if (!isObject || sieve.lets(start, end)) yield block.toString('utf8', start, end)
+    }
     start = end + 1
   }
 }

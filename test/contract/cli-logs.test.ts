@@ -174,9 +174,9 @@ describe('throughline logs', () => {
     [
       ['logs', 'duration_sm > 5 and err.mesage = a'],
       1,
-      /No line has a field "duration_sm". Did you mean "duration_ms"\?[\s\S]*"err.message"/,
+      /None of the first 1000 lines has a field "duration_sm". Did you mean "duration_ms"\?[\s\S]*"err.message"/,
     ],
-    [['logs', 'zzz = 5'], 1, /No line has a field "zzz"\.\n/],
+    [['logs', 'zzz = 5'], 1, /None of the first 1000 lines has a field "zzz"\.\n/],
     [['logs', 'level = fatal', join(directory, 'nowhere')], 1, /nowhere cannot be read/],
     [['logs', '-n', '0'], 2, /whole number/],
     [['logs', '--since', 'soon'], 2, /15m, 2h or 3d ago/],

@@ -54,9 +54,10 @@ function flatValueAt(entry: LogEntry, path: FieldPath): unknown {
   return Object.hasOwn(entry, name) ? entry[name] : undefined
 }
 
-type Test = (value: unknown) => boolean
+/** Of a field's value: undefined where the line lacks it, which passes none. */
+export type ValueTest = (value: unknown) => boolean
 
-function testOf(field: FieldPath, comparison: Comparison, literal: Literal): Test {
+export function testOf(field: FieldPath, comparison: Comparison, literal: Literal): ValueTest {
   if (comparison === '~') {
     const wanted = String(literal).toLowerCase()
     return (value) => textOf(value)?.toLowerCase().includes(wanted) ?? false
