@@ -1,14 +1,10 @@
 #!/usr/bin/env node
 /** The `throughline` command. */
 import { readFileSync } from 'node:fs'
+import * as module from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { isThroughlineError } from '../errors.js'
-import { keysCommand } from './keys.js'
-import { logsCommand } from './logs.js'
-import { outboxCommand } from './outbox.js'
 import { printable } from './printable.js'
-import { traceCommand } from './trace.js'
-import { workerCommand } from './worker.js'
 
 /** Exit status: 0 found or done, 1 nothing found or failed, 2 usage. */
 const FAILED = 1
@@ -20,12 +16,25 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit()
 })
 
+/** Each is loaded when it is asked for: a look-up takes less time than loading the others would. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  trace: async () => (await import('./trace.js')).traceCommand(),
+  logs: async () => (await import('./logs.js')).logsCommand(),
+  keys: async () => (await import('./keys.js')).keysCommand(),
+  outbox: async () => (await import('./outbox.js')).outboxCommand(),
+  worker: async () => (await import('./worker.js')).workerCommand(),
+}
+
+// What was compiled once is kept, where Node can (22.8 on).
+module.enableCompileCache?.()
+
 const program = new Command('throughline')
   .description('One ID per request: read its spans and log lines back, and work its outbox off.')
   .version(packageVersion(), '-V, --version')
   .helpCommand(false)
-for (const command of [traceCommand(), logsCommand(), keysCommand(), outboxCommand(), workerCommand()])
-  program.addCommand(command)
+const [asked = ''] = process.argv.slice(2)
+const loaded = Object.hasOwn(COMMANDS, asked) ? [COMMANDS[asked]] : Object.values(COMMANDS)
+for (const load of loaded) if (load !== undefined) program.addCommand(await load())
 // Subcommands added this way do not inherit it.
 for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)])
   command.exitOverride().showHelpAfterError(seeHelp(command))

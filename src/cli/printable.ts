@@ -38,7 +38,13 @@ function jsonEscapeOf(unit: string): string {
   return `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`
 }
 
-const GRAPHEMES = new Intl.Segmenter('en', { granularity: 'grapheme' })
+// Made when it is needed: it takes longer than the rest of this command's start.
+let segmenter: Intl.Segmenter | undefined
+
+function graphemesOf(text: string): Intl.Segments {
+  segmenter ??= new Intl.Segmenter('en', { granularity: 'grapheme' })
+  return segmenter.segment(text)
+}
 
 // Hangul, kana, CJK, full-width forms, and what is drawn as emoji: two cells (Unicode TR 11, roughly).
 const WIDE =
@@ -48,14 +54,14 @@ const WIDE =
 export function textWidth(text: string): number {
   if (/^[\x20-\x7e]*$/.test(text)) return text.length
   let width = 0
-  for (const { segment } of GRAPHEMES.segment(text)) width += graphemeWidth(segment)
+  for (const { segment } of graphemesOf(text)) width += graphemeWidth(segment)
   return width
 }
 
 /** As much of the beginning of printable text as fits. */
 export function startOfWidth(text: string, maxWidth: number): string {
   let width = 0
-  for (const { segment, index } of GRAPHEMES.segment(text)) {
+  for (const { segment, index } of graphemesOf(text)) {
     width += graphemeWidth(segment)
     if (width > maxWidth) return text.slice(0, index)
   }

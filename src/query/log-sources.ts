@@ -5,7 +5,14 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import * as zlib from 'node:zlib'
 import { ThroughlineError } from '../errors.js'
-import { type ByteSource, linesOf, openFile, type ReadOptions, unreadable } from './ndjson-files.js'
+import {
+  type ByteSource,
+  bytesOfFile,
+  linesOf,
+  openFile,
+  type ReadOptions,
+  unreadable,
+} from './ndjson-files.js'
 
 /** What a folder is looked through for. */
 const LOG_FILE = /\.(?:ndjson|jsonl|log|json)(?:\.\d+)?(?:\.(?:gz|zst))?$|\.(?:ndjson|jsonl|log)\.\d+$/i
@@ -71,7 +78,7 @@ async function openSource(path: string): Promise<OpenSource | undefined> {
   if (/\.gz$/i.test(path)) return streamed(path, zlib.createGunzip())
   if (/\.zst$/i.test(path)) return streamed(path, unzstd(path))
   const file = await openFile(path)
-  return file === undefined ? undefined : { bytes: file, close: () => file.close() }
+  return file === undefined ? undefined : { bytes: bytesOfFile(file), close: () => file.close() }
 }
 
 function streamed(path: string, unpacked: NodeJS.ReadWriteStream & { destroy(): void }): OpenSource {
@@ -104,12 +111,12 @@ function bytesOf(stream: Readable): ByteSource {
     async read(buffer, offset, length) {
       while (left.length === 0) {
         const { value, done } = await chunks.next()
-        if (done === true) return { bytesRead: 0 }
+        if (done === true) return 0
         left = value
       }
       const bytesRead = left.copy(buffer, offset, 0, length)
       left = left.subarray(bytesRead)
-      return { bytesRead }
+      return bytesRead
     },
   }
 }
