@@ -55,6 +55,8 @@ export type ThroughlineErrorCode =
   | 'WORKER_UNUSABLE'
   /** More groups of log lines, or numbers in them, than are kept in memory. */
   | 'TOO_MANY_GROUPS'
+  /** A folder is being compacted by another process. */
+  | 'COMPACT_RUNNING'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
 

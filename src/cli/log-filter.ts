@@ -5,6 +5,7 @@ import { parseFilter } from '../query/filter/parse.js'
 import type { FilterSyntaxError } from '../query/filter/syntax-error.js'
 import { LOG_FIELD } from '../telemetry/names.js'
 import { printable } from './printable.js'
+import { spanOf } from './span-argument.js'
 
 export interface FilterOptions {
   /** Epoch milliseconds. */
@@ -47,8 +48,6 @@ export function idsOf({ correlation, trace, digest }: FilterOptions): string[] |
   return id === undefined ? undefined : [id]
 }
 
-const UNITS: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-
 /** `15m` ago, or a moment: `2026-11-24`, `2026-11-24T10:00`, epoch milliseconds. */
 export function momentArgument(value: string): number {
   const ago = spanOf(value)
@@ -56,12 +55,6 @@ export function momentArgument(value: string): number {
   const ms = /^\d{10,}$/.test(value) ? Number(value) : Date.parse(value)
   if (Number.isFinite(ms)) return ms
   throw new InvalidArgumentError('A moment is 15m, 2h or 3d ago, or a time: 2026-11-24T10:00.')
-}
-
-/** `15m` in milliseconds; undefined for anything else. */
-export function spanOf(value: string): number | undefined {
-  const [, number, unit = ''] = /^(\d+(?:\.\d+)?)([smhd])$/.exec(value.trim()) ?? []
-  return number === undefined ? undefined : Number(number) * (UNITS[unit] ?? Number.NaN)
 }
 
 /** The filter, and a mark below where it does not parse. */

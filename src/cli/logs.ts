@@ -9,14 +9,15 @@ import { parseField } from '../query/filter/parse.js'
 import { printField } from '../query/filter/print.js'
 import { FilterSyntaxError } from '../query/filter/syntax-error.js'
 import { type FoundLine, findLogs, SAMPLED_LINES } from '../query/find-logs.js'
-import { STDIN } from '../query/log-sources.js'
 import type { ReadTally } from '../query/ndjson-files.js'
+import { STDIN } from '../query/sources.js'
 import { LOGS_FOLDER, localDirectory } from '../telemetry/local-directory.js'
 import { countArgument } from './count-argument.js'
-import { type FilterOptions, filterOf, idsOf, momentArgument, spanOf, syntaxErrorText } from './log-filter.js'
+import { type FilterOptions, filterOf, idsOf, momentArgument, syntaxErrorText } from './log-filter.js'
 import { printable, printableDocument, printableJson } from './printable.js'
 import { renderGroups, renderHistogram } from './render-groups.js'
 import { renderLog } from './render-log.js'
+import { spanArgument } from './span-argument.js'
 import { terminalOf } from './terminal.js'
 
 interface LogsOptions extends FilterOptions {
@@ -237,10 +238,4 @@ function fieldArgument(value: string): FieldPath {
   const [field, ...others] = fieldsArgument(value)
   if (field !== undefined && others.length === 0) return field
   throw new InvalidArgumentError('It is one field: duration_ms.')
-}
-
-function spanArgument(value: string): number {
-  const span = spanOf(value)
-  if (span !== undefined && span > 0) return span
-  throw new InvalidArgumentError('A span is a number with its unit: 30s, 1m, 1h, 1d.')
 }

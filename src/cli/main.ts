@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   trace: async () => (await import('./trace.js')).traceCommand(),
   logs: async () => (await import('./logs.js')).logsCommand(),
   keys: async () => (await import('./keys.js')).keysCommand(),
+  compact: async () => (await import('./compact.js')).compactCommand(),
   outbox: async () => (await import('./outbox.js')).outboxCommand(),
   worker: async () => (await import('./worker.js')).workerCommand(),
 }

@@ -3,9 +3,9 @@ import type { Filter } from './filter/ast.js'
 import { noteFields } from './filter/fields.js'
 import { type LogEntry, matcherOf } from './filter/match.js'
 import { type Sieve, sieveOf } from './filter/sieve.js'
-import { readSources } from './log-sources.js'
 import { parseObject } from './loose-json.js'
 import type { ReadTally } from './ndjson-files.js'
+import { readSources } from './sources.js'
 
 export interface LogQuery {
   /** Files, folders, `-`. */
@@ -35,7 +35,7 @@ export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {
   const matches = filter === undefined ? () => true : matcherOf(filter)
   const sieve = filter === undefined ? undefined : sampling(sieveOf(filter))
   let sampled = 0
-  for await (const text of readSources(paths, { tally, sieve, ...(containing && { containing }) })) {
+  for await (const text of readSources(paths, { tally, sieve, filter, ...(containing && { containing }) })) {
     if (text.trim() === '') continue
     const entry = parseObject(text)
     if (entry === undefined) {

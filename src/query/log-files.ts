@@ -4,7 +4,8 @@ import { LOGS_FOLDER } from '../telemetry/local-directory.js'
 import { LOG_FIELD } from '../telemetry/names.js'
 import { LEVELS } from './filter/ast.js'
 import { asText, type JsonObject, parseObject } from './loose-json.js'
-import { type ReadOptions, readLines } from './ndjson-files.js'
+import type { ReadOptions } from './ndjson-files.js'
+import { readFolder } from './sources.js'
 
 /** One log line as it was written. */
 export interface StoredLog {
@@ -25,7 +26,7 @@ const LEVEL_NAMES = new Map<unknown, string>(Object.entries(LEVELS).map(([name, 
 
 /** Log lines in the order they were written. */
 export async function* readLogs(directory: string, options: ReadOptions = {}): AsyncGenerator<StoredLog> {
-  for await (const line of readLines(join(directory, LOGS_FOLDER), options)) {
+  for await (const line of readFolder(join(directory, LOGS_FOLDER), options)) {
     const entry = parseObject(line)
     if (entry !== undefined) yield storedLog(entry)
     else if (options.tally !== undefined) options.tally.unreadableLines += 1

@@ -1,14 +1,13 @@
 /**
- * Lines of the files in a folder, oldest file first, in bounded memory.
+ * Lines out of bytes, in bounded memory.
  *
  * Looking for one ID does not parse what lacks it: `containing` is searched for in the bytes, which is as
  * quick as grep, and only lines that have it are made into strings.
  */
 import { readSync } from 'node:fs'
-import { type FileHandle, open, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { type FileHandle, open } from 'node:fs/promises'
 import { ThroughlineError } from '../errors.js'
-import { FILE_ENDING } from '../telemetry/local-directory.js'
+import type { Filter } from './filter/ast.js'
 import type { Sieve } from './filter/sieve.js'
 
 /** What a core's cache holds: of larger ones each byte is fetched from memory twice. */
@@ -24,6 +23,8 @@ export interface ReadTally {
   files: number
   /** Lines that are not what they should be: torn, not JSON, too long. */
   unreadableLines: number
+  /** As they lie on the disk: packed ones are counted packed. */
+  bytes?: number
 }
 
 export interface ReadOptions {
@@ -31,28 +32,10 @@ export interface ReadOptions {
   containing?: readonly string[]
   /** Only lines that it lets pass. Not with `containing`, which needs none. */
   sieve?: Sieve | undefined
+  /** What is asked for: Parquet files are not read where they lack it. */
+  filter?: Filter | undefined
   /** Counted up while reading. */
   tally?: ReadTally
-}
-
-/**
- * @throws {ThroughlineError} `FILES_UNREADABLE` when the folder or a file may not be read. A folder that does
- * not exist is empty.
- */
-export async function* readLines(folder: string, options: ReadOptions = {}): AsyncGenerator<string> {
-  const tally = options.tally ?? { files: 0, unreadableLines: 0 }
-  for (const path of await listFiles(folder)) {
-    const file = await openFile(path)
-    if (file === undefined) continue
-    tally.files += 1
-    try {
-      yield* linesOf(bytesOfFile(file), options, tally)
-    } catch (error) {
-      throw unreadable(path, error)
-    } finally {
-      await file.close()
-    }
-  }
 }
 
 /** What bytes are read from: a file, or a stream behind the same method. */
@@ -62,20 +45,13 @@ export interface ByteSource {
 }
 
 /** A file is read while nothing else is done: a call to another thread for each block would take longer than the block. */
-export function bytesOfFile({ fd }: FileHandle): ByteSource {
-  return { read: (buffer, offset, length) => readSync(fd, buffer, offset, length, null) }
-}
-
-async function listFiles(folder: string): Promise<string[]> {
-  try {
-    const names = await readdir(folder)
-    return names
-      .filter((name) => name.endsWith(FILE_ENDING))
-      .sort()
-      .map((name) => join(folder, name))
-  } catch (error) {
-    if (isMissing(error)) return []
-    throw unreadable(folder, error)
+export function bytesOfFile({ fd }: FileHandle, tally: ReadTally): ByteSource {
+  return {
+    read(buffer, offset, length) {
+      const bytesRead = readSync(fd, buffer, offset, length, null)
+      tally.bytes = (tally.bytes ?? 0) + bytesRead
+      return bytesRead
+    },
   }
 }
 
@@ -179,7 +155,7 @@ function endOfLine(block: Buffer, from: number): number {
   return end === -1 ? block.length : end
 }
 
-function isMissing(error: unknown): boolean {
+export function isMissing(error: unknown): boolean {
   return (error as { code?: unknown } | null)?.code === 'ENOENT'
 }
 

@@ -5,7 +5,8 @@
 import { join } from 'node:path'
 import { TRACES_FOLDER } from '../telemetry/local-directory.js'
 import { asObject, asText, type JsonObject, objectsOf, parseObject } from './loose-json.js'
-import { type ReadOptions, readLines } from './ndjson-files.js'
+import type { ReadOptions } from './ndjson-files.js'
+import { readFolder } from './sources.js'
 
 /** 64-bit integers beyond the safe range, and bytes (base64), stay strings. */
 export type AttributeValue =
@@ -62,7 +63,7 @@ export type SpanStatus = (typeof STATUSES)[number]
 
 /** Spans in the order they were written: children before parents. */
 export async function* readSpans(directory: string, options: ReadOptions = {}): AsyncGenerator<StoredSpan> {
-  for await (const line of readLines(join(directory, TRACES_FOLDER), options)) {
+  for await (const line of readFolder(join(directory, TRACES_FOLDER), options)) {
     const request = parseObject(line)
     if (request === undefined) {
       if (options.tally !== undefined) options.tally.unreadableLines += 1
