@@ -120,7 +120,7 @@ async function filesIn(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true, recursive: true })
   return readOnce(
     entries
-      .filter((entry) => entry.isFile() && LOG_FILE.test(entry.name))
+      .filter((entry) => LOG_FILE.test(entry.name))
       .map((entry) => join(parentOf(entry), entry.name)),
   )
 }
