@@ -17,6 +17,9 @@ import {
 /** What a folder is looked through for. */
 const LOG_FILE = /\.(?:ndjson|jsonl|log|json)(?:\.\d+)?(?:\.(?:gz|zst))?$|\.(?:ndjson|jsonl|log)\.\d+$/i
 
+/** By name, in which `.10.` comes after `.9.`: pino-roll and others number their files. */
+const byName = new Intl.Collator('en', { numeric: true }).compare
+
 /** The name of standard input. */
 export const STDIN = '-'
 
@@ -57,7 +60,7 @@ async function filesAt(path: string): Promise<string[]> {
     return entries
       .filter((entry) => entry.isFile() && LOG_FILE.test(entry.name))
       .map((entry) => join(parentOf(entry), entry.name))
-      .sort()
+      .sort(byName)
   } catch (error) {
     throw unreadable(path, error)
   }
