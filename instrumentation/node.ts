@@ -9,7 +9,7 @@ import { hookDatabaseClients } from '../src/clients/require-hooks.js'
 import { setClientSettings } from '../src/clients/settings.js'
 import { processWide } from '../src/context/index.js'
 import { setLoggingDefaults } from '../src/logging/logger.js'
-import { addLogSink, flushStandardOutput } from '../src/logging/sinks.js'
+import { addLogSink, flushLogSinks } from '../src/logging/sinks.js'
 import { hookHttpServer } from './http-server.js'
 import { createLogFile } from './local-files/log-file.js'
 import { resolveOptions, type ThroughlineOptions } from './options.js'
@@ -28,9 +28,7 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
     service: settings.serviceName,
     ...(settings.logLevel === undefined ? {} : { level: settings.logLevel }),
   })
-  const logFile =
-    settings.localFilesDirectory === undefined ? undefined : createLogFile(settings.localFilesDirectory)
-  if (logFile !== undefined) addLogSink(logFile)
+  if (settings.localFilesDirectory !== undefined) addLogSink(createLogFile(settings.localFilesDirectory))
 
   const sdk = await startSdk(settings)
   setClientSettings({
@@ -48,7 +46,6 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
   traceUndici({ correlationHeader: settings.correlationHeaders[0], propagateTo: settings.propagateTo })
   hookHttpServer(settings)
   flushOnShutdown(async () => {
-    flushStandardOutput()
-    await Promise.all([sdk?.flush(), logFile?.flush()])
+    await Promise.all([flushLogSinks(), sdk?.flush()])
   }, settings.flushTimeoutMs)
 }

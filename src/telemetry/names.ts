@@ -114,4 +114,5 @@ export const LOG_FIELD = {
   aborted: 'aborted',
   idempotency: 'idempotency',
   error: 'err',
+  droppedLines: 'dropped_lines',
 } as const
