@@ -24,6 +24,9 @@ const MAX_WAITING_LENGTH = 16 * 1024 * 1024
 /** Until `flushSync` tries a pipe again that is full, in milliseconds. */
 const RETRY_MS = 50
 
+/** Time for a write under way to end, in milliseconds. */
+const THREAD_MS = 10
+
 /** How long `flushSync` waits for somebody to read, in milliseconds. */
 const MAX_STALL_MS = 1000
 
@@ -83,12 +86,16 @@ export class StandardOutput {
     })
   }
 
-  /** Writes what waits before it returns, unless nobody reads. */
+  /**
+   * Writes what waits before it returns, unless nobody reads. What is being written is a thread's, whose end
+   * cannot be awaited here: it is given a moment, so that lines rarely change places and none is cut by another.
+   */
   flushSync(): void {
-    const isStalled =
-      this.#writingSinceMs !== undefined && performance.now() - this.#writingSinceMs > MAX_STALL_MS
-    // The write under way is a thread's; a second one would block this thread, too.
-    if (isStalled) return
+    if (this.#writingSinceMs !== undefined) {
+      // A second write would block this thread, too.
+      if (performance.now() - this.#writingSinceMs > MAX_STALL_MS) return
+      sleep(THREAD_MS)
+    }
     for (let next = this.#next(); next !== undefined; next = this.#next()) this.#writeSync(next)
   }
 
