@@ -57,7 +57,7 @@ describe('a process that is killed', () => {
       const found = new Set(linesOf(logs.stdout).map((line) => line.index))
       expect(found.size).toBeGreaterThanOrEqual(acknowledged())
       for (let index = 1; index <= acknowledged(); index += 1) expect(found).toContain(index)
-      expect(logs.stderr).not.toMatch(/[2-9] lines? .*no JSON/)
+      expect(logs.stderr).not.toContain('lines are no JSON')
     },
   )
 
