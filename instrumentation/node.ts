@@ -8,11 +8,12 @@ import { traceNodeRedis } from '../src/clients/kv/node-redis-channels.js'
 import { hookDatabaseClients } from '../src/clients/require-hooks.js'
 import { setClientSettings } from '../src/clients/settings.js'
 import { processWide } from '../src/context/index.js'
-import { setLoggingDefaults } from '../src/logging/logger.js'
-import { addLogSink, flushStandardOutput } from '../src/logging/sinks.js'
+import { logger, setLoggingDefaults } from '../src/logging/logger.js'
+import { addLogSink, flushLogSinks } from '../src/logging/sinks.js'
 import { hookHttpServer } from './http-server.js'
 import { createLogFile } from './local-files/log-file.js'
 import { resolveOptions, type ThroughlineOptions } from './options.js'
+import { createOtlpLogs } from './otlp-logs.js'
 import { startPrismaInstrumentation } from './prisma.js'
 import { startSdk } from './sdk.js'
 import { flushOnShutdown } from './shutdown.js'
@@ -28,11 +29,14 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
     service: settings.serviceName,
     ...(settings.logLevel === undefined ? {} : { level: settings.logLevel }),
   })
-  const logFile =
-    settings.localFilesDirectory === undefined ? undefined : createLogFile(settings.localFilesDirectory)
-  if (logFile !== undefined) addLogSink(logFile)
+  if (settings.localFilesDirectory !== undefined) addLogSink(createLogFile(settings.localFilesDirectory))
 
   const sdk = await startSdk(settings)
+  const otlpLogs = settings.otlpLogs ? createOtlpLogs(settings.serviceName) : undefined
+  if (otlpLogs !== undefined) addLogSink(otlpLogs)
+  else if (options.otlpLogs === true) {
+    logger.warn('throughline: otlpLogs is on, but no logger provider of an OpenTelemetry SDK is registered.')
+  }
   setClientSettings({
     sqlComments: settings.sqlComments,
     sqlApplicationName: settings.sqlApplicationName,
@@ -48,7 +52,6 @@ async function setUp(options: ThroughlineOptions): Promise<void> {
   traceUndici({ correlationHeader: settings.correlationHeaders[0], propagateTo: settings.propagateTo })
   hookHttpServer(settings)
   flushOnShutdown(async () => {
-    flushStandardOutput()
-    await Promise.all([sdk?.flush(), logFile?.flush()])
+    await Promise.all([flushLogSinks(), sdk?.flush(), otlpLogs?.exportNow()])
   }, settings.flushTimeoutMs)
 }

@@ -41,7 +41,13 @@ export interface ThroughlineOptions {
    * endpoint is configured and either `NODE_ENV` is not `production` or `THROUGHLINE_DIR` is set.
    */
   localFiles?: boolean
-  /** Longest time to flush spans at shutdown, in milliseconds. Default 5000. */
+  /**
+   * Export log lines as OTLP log records, through the SDK's logger provider. Default: on when
+   * `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT` is set, unless `OTEL_LOGS_EXPORTER` says
+   * otherwise (`none`, `otlp`, `console`).
+   */
+  otlpLogs?: boolean
+  /** Longest time to flush spans and lines at shutdown, in milliseconds. Default 5000. */
   flushTimeoutMs?: number
 }
 
@@ -59,6 +65,7 @@ export interface Settings {
   logLevel: string | undefined
   /** Absolute path of the directory for spans and log lines; undefined when local files are off. */
   localFilesDirectory: string | undefined
+  otlpLogs: boolean
   flushTimeoutMs: number
 }
 
@@ -77,6 +84,7 @@ export function resolveOptions(options: ThroughlineOptions, env: NodeJS.ProcessE
     logLevel: logLevelOf(options),
     localFilesDirectory:
       (options.localFiles ?? isLocalByDefault(env)) ? localDirectory(env, process.cwd()) : undefined,
+    otlpLogs: options.otlpLogs ?? isOtlpLogsByDefault(env),
     flushTimeoutMs: flushTimeoutOf(options),
   }
 }
@@ -148,4 +156,10 @@ function isLocalByDefault(env: NodeJS.ProcessEnv): boolean {
   if (env.OTEL_TRACES_EXPORTER) return false
   // Spelled out, because Next replaces it by its value when it builds.
   return process.env.NODE_ENV !== 'production' || Boolean(env.THROUGHLINE_DIR)
+}
+
+function isOtlpLogsByDefault(env: NodeJS.ProcessEnv): boolean {
+  const exporters = env.OTEL_LOGS_EXPORTER?.trim()
+  if (exporters) return !exporters.split(',').some((exporter) => exporter.trim() === 'none')
+  return Boolean(env.OTEL_EXPORTER_OTLP_ENDPOINT || env.OTEL_EXPORTER_OTLP_LOGS_ENDPOINT)
 }

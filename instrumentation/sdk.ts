@@ -73,7 +73,7 @@ async function startNodeSdk(settings: Settings): Promise<boolean> {
       : {
           traceExporter: new SpanFileExporter(settings.localFilesDirectory),
           metricReaders: [],
-          logRecordProcessors: [],
+          ...(settings.otlpLogs ? {} : { logRecordProcessors: [] }),
         }),
   })
   sdk.start()
@@ -115,8 +115,9 @@ function warnOnceOnExportFailure(): void {
         isReported = true
         logger.warn(
           { detail: String(message).slice(0, 300) },
-          'throughline: telemetry could not be exported. The app serves as before; spans are lost until the ' +
-            'collector answers. Check OTEL_EXPORTER_OTLP_ENDPOINT. Later failures are not repeated here.',
+          'throughline: telemetry could not be exported. The app serves as before; what was to be exported is lost ' +
+            'until the collector answers. Check OTEL_EXPORTER_OTLP_ENDPOINT; where it takes traces alone, as Jaeger ' +
+            'does, set OTEL_LOGS_EXPORTER=none and OTEL_METRICS_EXPORTER=none. Later failures are not repeated here.',
         )
       },
       warn: silent,

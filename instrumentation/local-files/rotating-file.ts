@@ -6,6 +6,12 @@
  * Writes are synchronous on purpose: when `write` returns, the line is with the operating system, and a
  * crash of the process loses nothing. A buffer would lose the lines that explain the crash. It costs
  * about 6 µs a line; these files are the default only outside production.
+ *
+ * A file holds lines of one UTC day, so that the files of a day that has passed can be packed or removed.
+ *
+ * pino-roll (4.0) is no substitute: in one folder, several processes take the same file and each counts its own
+ * bytes alone, a file that was removed is written on unseen, and a full disk is an `error` event that ends the
+ * process. As a destination of `createLogger` it works.
  */
 import { closeSync, openSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,6 +22,8 @@ const MEBIBYTE = 1024 * 1024
 
 /** Most files kept in a folder: a development server that restarts all day writes many small ones. */
 const MAX_FILES = 500
+
+const DAY_MS = 24 * 60 * 60 * 1000
 
 /** How long nothing is tried after a failure, in milliseconds. */
 const RETRY_AFTER_MS = 5000
@@ -47,7 +55,7 @@ export class RotatingFile {
   readonly #maxTotalBytes: number
   readonly #nowMs: () => number
   readonly #onFailure: (error: Error) => void
-  #file: { path: string; descriptor: number } | undefined
+  #file: { path: string; descriptor: number; day: number } | undefined
   #retryAtMs = Number.NEGATIVE_INFINITY
   #isReported = false
   #droppedLines = 0
@@ -70,13 +78,14 @@ export class RotatingFile {
 
   /** Appends one line; a missing line end is added. False when it had to be dropped. */
   write(line: string | Uint8Array): boolean {
-    if (this.#nowMs() < this.#retryAtMs) {
+    const nowMs = this.#nowMs()
+    if (nowMs < this.#retryAtMs) {
       this.#droppedLines += 1
       return false
     }
     try {
       const bytes = endedLine(line)
-      append(this.#fileFor(bytes.length), bytes)
+      append(this.#fileFor(bytes.length, nowMs), bytes)
       return true
     } catch (error) {
       this.#fail(error)
@@ -98,27 +107,28 @@ export class RotatingFile {
 
   // The file is looked up by its path each time: `rm -r .throughline` while a server runs, or another
   // process dropping the oldest file, would otherwise leave us writing to a file nobody can open.
-  #fileFor(byteLength: number): number {
+  #fileFor(byteLength: number, nowMs: number): number {
     if (this.#file !== undefined) {
+      const isOfAnotherDay = this.#file.day !== dayOf(nowMs)
       const found = statSync(this.#file.path, { throwIfNoEntry: false })
       const isFull = found !== undefined && found.size > 0 && found.size + byteLength > this.#maxFileBytes
-      if (found === undefined || isFull) this.close()
+      if (found === undefined || isFull || isOfAnotherDay) this.close()
     }
-    this.#file ??= this.#open()
+    this.#file ??= this.#open(nowMs)
     return this.#file.descriptor
   }
 
-  #open(): { path: string; descriptor: number } {
+  #open(nowMs: number): { path: string; descriptor: number; day: number } {
     prepareFolder(this.#directory, this.#folder)
     dropOldest(this.#folder, this.#maxTotalBytes - this.#maxFileBytes)
     // `new Date()` without an argument would abort a Next prerender that happens to log.
-    const time = new Date(this.#nowMs()).toISOString().replace(/[-:]|\.\d+/g, '')
+    const time = new Date(nowMs).toISOString().replace(/[-:]|\.\d+/g, '')
     for (let number = 1; ; number += 1) {
       const name = `${time}-${process.pid}-${String(number).padStart(4, '0')}${FILE_ENDING}`
       const path = join(this.#folder, name)
       try {
         // `x`: two writers of one process must not share a file, or neither could tell when it is full.
-        return { path, descriptor: openSync(path, 'ax') }
+        return { path, descriptor: openSync(path, 'ax'), day: dayOf(nowMs) }
       } catch (error) {
         if (codeOf(error) !== 'EEXIST') throw error
       }
@@ -142,6 +152,11 @@ export class RotatingFile {
       ),
     )
   }
+}
+
+/** Days since 1970, in UTC. */
+function dayOf(epochMs: number): number {
+  return Math.floor(epochMs / DAY_MS)
 }
 
 function append(descriptor: number, bytes: Uint8Array): void {

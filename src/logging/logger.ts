@@ -4,6 +4,7 @@ import pino, { type Bindings, type ChildLoggerOptions, type Logger, type LoggerO
 import { epochMs, processWide, tryGetContext } from '../context/index.js'
 import { LOG_FIELD } from '../telemetry/names.js'
 import { errorFields } from './error-fields.js'
+import { guardDestination } from './guard-destination.js'
 import { CENSOR, redactSecrets } from './redaction.js'
 import { type LogSink, sharedDestination } from './sinks.js'
 
@@ -15,7 +16,10 @@ export interface CreateLoggerOptions {
   service?: string
   /** Paths to blank beside the fields with a telling name (`password`, `token`, …), in pino's `redact` syntax. */
   redact?: readonly string[]
-  /** Where lines go. Default: standard output, and the local files when they are on. */
+  /**
+   * Where lines go: any destination or transport of pino's. What it throws, and its `error` events, are reported
+   * once and reach no caller. Default: standard output, and the local files and OTLP when they are on.
+   */
   destination?: LogSink
 }
 
@@ -57,7 +61,9 @@ export function createLogger(options: CreateLoggerOptions = {}): Logger {
     formatters: { log: redactSecrets },
     ...(options.redact === undefined ? {} : { redact: { paths: [...options.redact], censor: CENSOR } }),
   }
-  return redactBindings(pino(pinoOptions, options.destination ?? sharedDestination))
+  const destination =
+    options.destination === undefined ? sharedDestination : guardDestination(options.destination)
+  return redactBindings(pino(pinoOptions, destination))
 }
 
 // A variable that is wrong must not keep the app from starting, as it would where pino throws.

@@ -53,11 +53,16 @@ export const ATTRIBUTE = {
   serverAddress: 'server.address',
   serverPort: 'server.port',
   errorType: 'error.type',
+  errorDigest: 'error.digest',
+  exceptionType: 'exception.type',
+  exceptionMessage: 'exception.message',
+  exceptionStacktrace: 'exception.stacktrace',
 
   httpMethod: 'http.request.method',
   httpStatus: 'http.response.status_code',
   httpRoute: 'http.route',
   urlFull: 'url.full',
+  urlPath: 'url.path',
   nextRoute: 'next.route',
   nextSpanType: 'next.span_type',
 } as const
@@ -114,4 +119,27 @@ export const LOG_FIELD = {
   aborted: 'aborted',
   idempotency: 'idempotency',
   error: 'err',
+  droppedLines: 'dropped_lines',
 } as const
+
+/**
+ * What a line's field is called on its OTLP log record, where spans have a name for it: theirs. The fields of
+ * nested objects are joined by dots first. Any other field keeps its name.
+ */
+export const LOG_RECORD_ATTRIBUTE: Readonly<Record<string, string>> = {
+  [LOG_FIELD.correlationId]: ATTRIBUTE.correlationId,
+  [LOG_FIELD.action]: ATTRIBUTE.actionName,
+  [LOG_FIELD.route]: ATTRIBUTE.httpRoute,
+  [`${LOG_FIELD.idempotency}.suspect_of`]: ATTRIBUTE.idempotencySuspectKeyHash,
+  [`${LOG_FIELD.error}.type`]: ATTRIBUTE.exceptionType,
+  [`${LOG_FIELD.error}.message`]: ATTRIBUTE.exceptionMessage,
+  [`${LOG_FIELD.error}.stack`]: ATTRIBUTE.exceptionStacktrace,
+  [`${LOG_FIELD.error}.digest`]: ATTRIBUTE.errorDigest,
+}
+
+/** The same for fields that are HTTP's where a line has both `method` and `path`, and anybody's elsewhere. */
+export const HTTP_LOG_RECORD_ATTRIBUTE: Readonly<Record<string, string>> = {
+  [LOG_FIELD.method]: ATTRIBUTE.httpMethod,
+  [LOG_FIELD.path]: ATTRIBUTE.urlPath,
+  [LOG_FIELD.status]: ATTRIBUTE.httpStatus,
+}

@@ -17,6 +17,7 @@ describe('resolveOptions', () => {
       requestLog: true,
       logLevel: undefined,
       localFilesDirectory: resolve('.throughline'),
+      otlpLogs: false,
       flushTimeoutMs: 5000,
     })
   })
@@ -33,6 +34,7 @@ describe('resolveOptions', () => {
       nextInternals: true,
       requestLog: false,
       logLevel: 'debug',
+      otlpLogs: true,
       flushTimeoutMs: 0,
     }
     expect(resolveOptions({ ...given, localFiles: false }, { OTEL_SERVICE_NAME: 'other' })).toEqual({

@@ -54,6 +54,17 @@ describe('a rotating file', () => {
     expect(lines()).toHaveLength(3)
   })
 
+  it('begins another file when the day, in UTC, of its first line has passed', () => {
+    nowMs = Date.UTC(2026, 10, 24, 23, 59, 59, 998)
+    const file = open()
+    for (const line of ['one', 'two', 'three', 'four']) {
+      file.write(line)
+      nowMs += 1
+    }
+    expect(files().map((name) => name.slice(0, 16))).toEqual(['20261124T235959Z', '20261125T000000Z'])
+    expect(readFolder()).toEqual(['one\ntwo\n', 'three\nfour\n'])
+  })
+
   it('keeps a line that is longer than a whole file, alone', () => {
     const file = open({ maxFileBytes: 10, maxTotalBytes: 1000 })
     for (const line of ['a', 'b'.repeat(50), 'c']) file.write(line)

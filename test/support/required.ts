@@ -4,7 +4,7 @@
  */
 
 /** A part that a test needs and a machine may lack. */
-export type RequiredPart = 'redis' | 'postgres' | 'mariadb' | 'chromium'
+export type RequiredPart = 'redis' | 'postgres' | 'mariadb' | 'chromium' | 'tmpfs'
 
 /**
  * Call it when `name` was not found; skip the tests that need it when it returns.
