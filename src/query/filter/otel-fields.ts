@@ -87,7 +87,7 @@ const LEVEL_NUMBERS = Object.values(LEVELS)
 
 /** OTel has four numbers a level, from 1 to 24. */
 const NUMBERS_PER_LEVEL = 4
-export const SEVERITIES: readonly number[] = Array.from(
+const SEVERITIES: readonly number[] = Array.from(
   { length: LEVEL_NUMBERS.length * NUMBERS_PER_LEVEL },
   (_, index) => index + 1,
 )
