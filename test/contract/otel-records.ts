@@ -52,6 +52,9 @@ const VALUES = [
     'kelvin',
     'ΟΔΟΣ',
     'straße',
+    '\u017ftop',
+    '\u212aelvin',
+    '\u0130',
   ],
   ...[
     "it's",

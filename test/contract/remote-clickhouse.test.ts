@@ -1,5 +1,7 @@
 /** Logs in a real ClickHouse are found as they are in a file. */
+import { once } from 'node:events'
 import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Filter } from '../../src/query/filter/ast.ts'
@@ -116,6 +118,8 @@ describe.skipIf(server === undefined)('logs in ClickHouse', () => {
     'duration_ms in (5, 251.5)',
     'status = 500 or status != 200',
     'idempotency.hit = true',
+    'action ~ i and not (action ~ stop)',
+    'action ~ k or not (action ~ s)',
     'exists(idempotency.origin)',
     'exists(err)',
     'not exists(err)',
@@ -213,29 +217,62 @@ describe.skipIf(server === undefined)('logs in ClickHouse', () => {
   })
 })
 
+/** Answers each request in turn, the last one again and again. */
+async function withAnswers<T>(
+  answers: readonly { status: number; text: string }[],
+  use: (host: string) => Promise<T>,
+): Promise<T> {
+  let asked = 0
+  const answering = createServer((request, response) => {
+    request.resume().on('end', () => {
+      const { status, text } = answers[Math.min(asked, answers.length - 1)] ?? { status: 500, text: '' }
+      asked += 1
+      response.writeHead(status).end(text)
+    })
+  })
+  answering.listen(0, '127.0.0.1')
+  await once(answering, 'listening')
+  try {
+    return await use(`127.0.0.1:${(answering.address() as AddressInfo).port}`)
+  } finally {
+    answering.close()
+  }
+}
+
 describe('a server that answers like ClickHouse', () => {
   it('and fails after its first rows is told of', async () => {
     const columns = ['Timestamp', 'TraceId', 'SpanId', 'TraceFlags', 'SeverityText', 'SeverityNumber']
     const others = ['ServiceName', 'Body', 'LogAttributes']
     const rows = [...columns, ...others].map((name) => JSON.stringify({ name })).join('\n')
-    const failing = createServer((request, response) => {
-      request.resume().on('end', () => {
-        request.url?.includes('param_table') && response.end(rows.length > 0 && !asked ? rows : failure)
-        asked = true
-      })
-    })
-    let asked = false
-    const failure =
-      '{"ns":"1","ms":"0","LogAttributes":{}}\nCode: 241. DB::Exception: Memory limit\x1b[2J exceeded'
-    await new Promise<void>((resolve) => failing.listen(0, '127.0.0.1', resolve))
-    const { port } = failing.address() as { port: number }
-    try {
-      await expect(found({}, `clickhouse://127.0.0.1:${port}`)).rejects.toMatchObject({
-        code: 'SOURCE_REFUSED',
-        why: 'It says: Code: 241. DB::Exception: Memory limit [2J exceeded.',
-      })
-    } finally {
-      failing.close()
-    }
+    const row = '{"ns":"1","ms":"0","LogAttributes":{}}'
+    for (const failure of [
+      'Code: 241. DB::Exception: Memory limit\x1b[2J exceeded',
+      JSON.stringify({ exception: 'Code: 241. DB::Exception: Memory limit\x1b[2J exceeded' }),
+    ])
+      await withAnswers(
+        [
+          { status: 200, text: rows },
+          { status: 200, text: `${row}\n${failure}\n` },
+        ],
+        (host) =>
+          expect(found({}, `clickhouse://${host}`)).rejects.toMatchObject({
+            code: 'SOURCE_REFUSED',
+            why: 'It says: Code: 241. DB::Exception: Memory limit [2J exceeded.',
+          }),
+      )
+  })
+
+  it('and repeats the password is told of without it', async () => {
+    await withAnswers(
+      [{ status: 500, text: `no s3cr%t, no s3cr%25t, ${'x'.repeat(1_000)}` }],
+      async (host) => {
+        const error = await found({}, `clickhouse://me:s3cr%25t@${host}`).catch((thrown) => thrown)
+        expect(error).toMatchObject({
+          code: 'SOURCE_REFUSED',
+          why: expect.stringContaining('no ***, no ***'),
+        })
+        expect(error.message.length).toBeLessThan(600)
+      },
+    )
   })
 })

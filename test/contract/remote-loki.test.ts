@@ -236,6 +236,8 @@ describe.skipIf(server === undefined)('log records in Loki', () => {
     'duration_ms in (5, 251.5)',
     'status = 500 or status != 200',
     'idempotency.hit = true',
+    'action ~ i and not (action ~ stop)',
+    'action ~ k or not (action ~ s)',
     'exists(idempotency.origin)',
     'not exists(err)',
     "err.type = TypeError and err.message ~ 'READ'",
