@@ -59,6 +59,12 @@ export type ThroughlineErrorCode =
   | 'COMPACT_RUNNING'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
+  /** The address of a store of logs is none that can be asked. */
+  | 'SOURCE_INVALID'
+  /** A store of logs does not answer, or broke off. */
+  | 'SOURCE_UNREACHABLE'
+  /** A store of logs answered that it will not, or with what cannot be read. */
+  | 'SOURCE_REFUSED'
 
 const BRAND = Symbol.for('throughline.error')
 

@@ -10,6 +10,7 @@ import { printField } from '../query/filter/print.js'
 import { FilterSyntaxError } from '../query/filter/syntax-error.js'
 import { type FoundLine, findLogs, SAMPLED_LINES } from '../query/find-logs.js'
 import type { ReadTally } from '../query/ndjson-files.js'
+import { openRemote } from '../query/remote/index.js'
 import { STDIN } from '../query/sources.js'
 import { LOGS_FOLDER, localDirectory } from '../telemetry/local-directory.js'
 import { countArgument } from './count-argument.js'
@@ -33,6 +34,8 @@ interface LogsOptions extends FilterOptions {
   json?: boolean
   color: boolean
   dir?: string
+  /** URL of a store on another machine. */
+  source?: string
 }
 
 const PERCENTILES = ['p50', 'p95', 'p99'] as const
@@ -64,6 +67,7 @@ Examples:
   $ throughline logs --count-by action,status                 how many of each
   $ throughline logs --p95 duration_ms --by route
   $ throughline logs 'level = error' --histogram 1m
+  $ throughline logs 'level = error' --source loki+http://localhost:3100    the last hour, unless --since says more
 
 With --json, each line as it was written; of counts, one document: [{ "values": { "action": … }, "count" }].
 
@@ -91,6 +95,10 @@ export function logsCommand(): Command {
     .option('--p99 <name>', 'its 99th percentile', fieldArgument)
     .option('--by <names>', 'percentiles by the values of these fields', fieldsArgument)
     .option('--histogram <span>', 'how many lines in each span of time: 30s, 1m, 1h', spanArgument)
+    .option(
+      '--source <url>',
+      'ask Loki or ClickHouse instead: loki+http://host:3100, clickhouse://user:password@host:8123/db',
+    )
     .option('--dir <path>', 'directory of the files (default: THROUGHLINE_DIR, else .throughline)')
     .option('--json', 'the lines as they were written')
     .option('--no-color', 'no colours; so are NO_COLOR=1 and output that is not a terminal')
@@ -104,6 +112,8 @@ async function logs(
   options: LogsOptions,
   command: Command,
 ): Promise<void> {
+  if (options.source !== undefined && files.length > 0)
+    command.error('error: --source asks a store: name no files with it.')
   const kinds = ['countBy', ...PERCENTILES, 'histogram'].filter((name) => name in options)
   if (kinds.length > 1)
     command.error('error: --count-by, --p50, --p95, --p99 and --histogram each make a table: name one.')
@@ -119,10 +129,15 @@ async function logs(
   try {
     const asked = filterOf(isFile ? undefined : filter, options)
     const names = new Set<string>()
-    const query = { paths, filter: asked, containing: idsOf(options), tally, names }
-    const lines = findLogs(query)
+    const lines =
+      options.source === undefined
+        ? findLogs({ paths, filter: asked, containing: idsOf(options), tally, names })
+        : openRemote(options.source).find({ filter: asked })
     const found = kinds.length > 0 ? await printTable(lines, options) : await printFound(lines, options)
-    if (found === 0) return tellNothing(paths.length > 0 ? paths : [directory], tally, asked, names)
+    if (found === 0) {
+      const looked = options.source === undefined ? paths : [openRemote(options.source).name]
+      return tellNothing(looked.length > 0 ? looked : [directory], tally, asked, names)
+    }
   } catch (error) {
     if (!(error instanceof FilterSyntaxError)) throw error
     process.stderr.write(syntaxErrorText(error))

@@ -54,22 +54,15 @@ export async function* readSources(
 
 /** Those of a folder; one that does not exist is empty. @throws {ThroughlineError} as `readSources` */
 export async function* readFolder(folder: string, options: ReadOptions = {}): AsyncGenerator<string> {
-  if ((await sizeOf(folder)) !== undefined) yield* readSources([folder], options)
+  if (await isThere(folder)) yield* readSources([folder], options)
 }
 
-/** Bytes of all files that are there; undefined for standard input. */
-export async function totalBytes(paths: readonly string[]): Promise<number | undefined> {
-  if (paths.includes(STDIN)) return undefined
-  const files = (await Promise.all(paths.map(filesAt))).flat()
-  const sizes = await Promise.all(files.map(sizeOf))
-  return sizes.reduce<number>((sum, size) => sum + (size ?? 0), 0)
-}
-
-async function sizeOf(path: string): Promise<number | undefined> {
+async function isThere(path: string): Promise<boolean> {
   try {
-    return (await stat(path)).size
+    await stat(path)
+    return true
   } catch (error) {
-    if (isMissing(error)) return undefined
+    if (isMissing(error)) return false
     throw unreadable(path, error)
   }
 }
@@ -119,9 +112,7 @@ export async function filesAt(path: string): Promise<string[]> {
 async function filesIn(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true, recursive: true })
   return readOnce(
-    entries
-      .filter((entry) => LOG_FILE.test(entry.name))
-      .map((entry) => join(parentOf(entry), entry.name)),
+    entries.filter((entry) => LOG_FILE.test(entry.name)).map((entry) => join(parentOf(entry), entry.name)),
   )
 }
 

@@ -67,11 +67,3 @@ export function quoted(text: string): string {
 export function fileList(files: readonly string[]): string {
   return `[${files.map((file) => quoted(file.replace(/[*?[\]]/g, (character) => `[${character}]`))).join(', ')}]`
 }
-
-/** A longer line is an error. Twice that is what a thread reserves, and 32 MB at the least. */
-const MAX_LINE_BYTES = 16 * 1024 * 1024
-
-/** A relation with a column `json`; NULL for a line that is none. */
-export function ndjsonRelation(files: readonly string[]): string {
-  return `(SELECT json FROM read_ndjson_objects(${fileList(files)}, ignore_errors = true, maximum_object_size = ${MAX_LINE_BYTES}))`
-}
