@@ -1,6 +1,7 @@
 /** What the table of keys and the timeline of one say alike. */
 import type { KeySummary } from '../query/idempotency-keys.js'
 import type { Terminal } from './terminal.js'
+import { unreadableNote } from './unreadable-note.js'
 
 /** `won 1 · replay 3` */
 export function outcomesText({ outcomes }: KeySummary, { glyphs }: Terminal): string {
@@ -31,12 +32,8 @@ export function outcomeStyle(
 /** What a reader should know of the files, if anything. */
 export function notesOn(read: { isTruncated: boolean; unreadableLines: number }): string[] {
   const { isTruncated, unreadableLines: torn } = read
-  const were =
-    torn === 1
-      ? '1 line of the files could not be read and is'
-      : `${torn} lines of the files could not be read and are`
   return [
     ...(isTruncated ? ['There is more than fits: the earliest uses are left out.'] : []),
-    ...(torn > 0 ? [`${were} left out.`] : []),
+    ...(torn > 0 ? [unreadableNote(torn)] : []),
   ]
 }

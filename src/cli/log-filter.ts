@@ -57,8 +57,15 @@ export function momentArgument(value: string): number {
   throw new InvalidArgumentError('A moment is 15m, 2h or 3d ago, or a time: 2026-11-24T10:00.')
 }
 
-/** The filter, and a mark below where it does not parse. */
-export function syntaxErrorText({ source, at, end, expected }: FilterSyntaxError): string {
+/**
+ * The filter, and a mark below where it does not parse.
+ *
+ * @param command whose help tells of filters
+ */
+export function syntaxErrorText(
+  { source, at, end, expected }: FilterSyntaxError,
+  command: 'logs' | 'traces' = 'logs',
+): string {
   const before = printable(source.slice(0, at))
   const marked = printable(source.slice(at, end)) || ' '
   const after = printable(source.slice(end))
@@ -67,7 +74,7 @@ export function syntaxErrorText({ source, at, end, expected }: FilterSyntaxError
     `  ${before}${marked.trimEnd()}${after}`,
     `  ${' '.repeat(before.length)}${'^'.repeat(Math.max(1, marked.length))}`,
     `  expected ${expected}.`,
-    'See: throughline logs --help',
+    `See: throughline ${command} --help`,
     '',
   ].join('\n')
 }

@@ -19,6 +19,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 /** Each is loaded when it is asked for: a look-up takes less time than loading the others would. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   trace: async () => (await import('./trace.js')).traceCommand(),
+  traces: async () => (await import('./traces.js')).tracesCommand(),
   logs: async () => (await import('./logs.js')).logsCommand(),
   keys: async () => (await import('./keys.js')).keysCommand(),
   compact: async () => (await import('./compact.js')).compactCommand(),

@@ -7,6 +7,7 @@ import { errorOf, keyHitOf } from './span-summary.js'
 import type { Terminal } from './terminal.js'
 import { localTime } from './times.js'
 import { treeRows } from './tree-rows.js'
+import { unreadableNote } from './unreadable-note.js'
 
 /** The whole text, with a line end at its end. */
 export function renderTrace(found: FoundTrace, trees: readonly TraceTree[], terminal: Terminal): string {
@@ -37,10 +38,8 @@ function headerLines(found: FoundTrace, trees: readonly TraceTree[], terminal: T
     lines.push(line('duration', totalSegments(found, trees, terminal)))
   }
   if (found.isTruncated) lines.push(line('', [{ text: 'There is more than fits: only a part is shown.' }]))
-  if (found.unreadableLines > 0) {
-    const text = `${plural(found.unreadableLines, 'line')} of the files could not be read and ${found.unreadableLines === 1 ? 'is' : 'are'} left out.`
-    lines.push(line('', [{ text, style: colors.yellow }]))
-  }
+  if (found.unreadableLines > 0)
+    lines.push(line('', [{ text: unreadableNote(found.unreadableLines), style: colors.yellow }]))
   return lines
 }
 
