@@ -59,6 +59,8 @@ export type ThroughlineErrorCode =
   | 'COMPACT_RUNNING'
   /** A file or directory of spans or log lines cannot be read. */
   | 'FILES_UNREADABLE'
+  /** DuckDB does not understand the SQL that log lines are asked in, or may not do what it says. */
+  | 'SQL_INVALID'
   /** The address of a store of logs is none that can be asked. */
   | 'SOURCE_INVALID'
   /** A store of logs does not answer, or broke off. */

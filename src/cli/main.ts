@@ -20,7 +20,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   trace: async () => (await import('./trace.js')).traceCommand(),
   traces: async () => (await import('./traces.js')).tracesCommand(),
-  logs: async () => (await import('./logs.js')).logsCommand(),
+  logs: async () => (await import('./logs/command.js')).logsCommand(),
   keys: async () => (await import('./keys.js')).keysCommand(),
   compact: async () => (await import('./compact.js')).compactCommand(),
   outbox: async () => (await import('./outbox.js')).outboxCommand(),

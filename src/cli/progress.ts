@@ -7,6 +7,8 @@ const EVERY_MS = 100
 const BAR_WIDTH = 24
 
 export interface Progress {
+  /** Makes room for other output; the bar comes again below it. */
+  clear(): void
   /** Clears the line, so that it never stands among the output. */
   end(): void
 }
@@ -18,7 +20,7 @@ export interface Progress {
  */
 export function showProgress(what: string, share: () => number | undefined, isColored: boolean): Progress {
   const { stderr } = process
-  if (stderr.isTTY !== true) return { end() {} }
+  if (stderr.isTTY !== true) return { clear() {}, end() {} }
   const terminal = terminalOf(stderr, process.env, isColored)
   const startMs = performance.now()
   let isDrawn = false
@@ -28,10 +30,15 @@ export function showProgress(what: string, share: () => number | undefined, isCo
     stderr.write(`\r\x1b[K${barOf(what, share(), terminal)}`)
   }, EVERY_MS)
   timer.unref()
+  const clear = () => {
+    if (isDrawn) stderr.write('\r\x1b[K')
+    isDrawn = false
+  }
   return {
+    clear,
     end() {
       clearInterval(timer)
-      if (isDrawn) stderr.write('\r\x1b[K')
+      clear()
     },
   }
 }

@@ -1,8 +1,7 @@
-/** Lines, counted: by the values of fields, by the size of one, by time. */
+/** Lines, counted: by the values of fields, by the size of one, by time. Lines in which a number is asked for and none is there are left out. */
 import { ThroughlineError } from '../errors.js'
 import type { FieldPath } from './filter/ast.js'
 import { type LogEntry, valueAt } from './filter/match.js'
-import { printField } from './filter/print.js'
 import { epochMsOf } from './log-files.js'
 
 /** The most groups, and the most numbers for percentiles, that are kept: memory stays bounded. */
@@ -21,80 +20,142 @@ export interface PercentileGroup extends Group {
   percentile: number
 }
 
+/** What is asked of the lines. */
+export type Aggregate =
+  | { kind: 'count'; by: readonly FieldPath[] }
+  | { kind: 'percentile'; field: FieldPath; percent: number; by: readonly FieldPath[] }
+  | { kind: 'histogram'; bucketMs: number }
+
 /** Lines within a span of time. */
 export interface TimeBucket {
   startMs: number
   count: number
 }
 
-/** The largest group first. @throws {ThroughlineError} `TOO_MANY_GROUPS` */
-export async function countBy(lines: AsyncIterable<LogEntry>, by: readonly FieldPath[]): Promise<Group[]> {
-  const groups = new Map<string, Group>()
-  for await (const line of lines) groupOf(groups, line, by, (values) => ({ values, count: 0 })).count += 1
-  return [...groups.values()].sort((a, b) => b.count - a.count)
+export type AggregateResult =
+  | { kind: 'count'; groups: Group[] }
+  | { kind: 'percentile'; groups: PercentileGroup[] }
+  | { kind: 'histogram'; buckets: TimeBucket[] }
+
+/** Lines are counted one by one, or many at once that are alike. */
+export class CountedGroups {
+  readonly #groups = new Map<string, Group>()
+
+  /** @throws {ThroughlineError} `TOO_MANY_GROUPS` */
+  add(values: Group['values'], count = 1): void {
+    groupOf(this.#groups, values, () => ({ values, count: 0 })).count += count
+  }
+
+  /** The largest first. */
+  all(): Group[] {
+    return [...this.#groups.values()].sort((a, b) => b.count - a.count)
+  }
 }
 
-/** The largest first. Lines in which the field is no number are left out. @throws {ThroughlineError} `TOO_MANY_GROUPS` */
-export async function percentileBy(
-  lines: AsyncIterable<LogEntry>,
-  { field, percent, by }: { field: FieldPath; percent: number; by: readonly FieldPath[] },
-): Promise<PercentileGroup[]> {
-  const groups = new Map<string, Group & { numbers: number[] }>()
-  let kept = 0
-  for await (const line of lines) {
-    const value = valueAt(line, field)
-    if (typeof value !== 'number') continue
-    const group = groupOf(groups, line, by, (values) => ({ values, count: 0, numbers: [] }))
+/** Numbers by group. */
+export class Percentiles {
+  readonly #groups = new Map<string, Group & { numbers: number[] }>()
+  #kept = 0
+
+  /** @throws {ThroughlineError} `TOO_MANY_GROUPS` */
+  add(values: Group['values'], number: number): void {
+    const group = groupOf(this.#groups, values, () => ({ values, count: 0, numbers: [] }))
     group.count += 1
-    group.numbers.push(value)
-    kept += 1
-    if (kept > MAX_NUMBERS) throw tooManyError(`more than ${MAX_NUMBERS} numbers of "${printField(field)}"`)
+    group.numbers.push(number)
+    this.#kept += 1
+    if (this.#kept > MAX_NUMBERS) throw tooManyError(`more than ${MAX_NUMBERS} numbers`)
   }
-  return [...groups.values()]
-    .map(({ numbers, ...group }) => ({ ...group, percentile: percentileOf(numbers, percent) }))
-    .sort((a, b) => b.percentile - a.percentile)
+
+  all(percent: number): PercentileGroup[] {
+    return byPercentile(
+      [...this.#groups.values()].map(({ numbers, ...group }) => ({
+        ...group,
+        percentile: percentileOf(numbers, percent),
+      })),
+    )
+  }
 }
 
-/** By time, with the empty ones between. Lines without a time are left out. @throws {ThroughlineError} `TOO_MANY_GROUPS` */
-export async function histogram(lines: AsyncIterable<LogEntry>, bucketMs: number): Promise<TimeBucket[]> {
-  const counts = new Map<number, number>()
-  for await (const { time } of lines) {
+/** The largest first. */
+export function byPercentile(groups: PercentileGroup[]): PercentileGroup[] {
+  return groups.sort((a, b) => b.percentile - a.percentile)
+}
+
+/** Lines by time. */
+export class CountedSpans {
+  readonly #bucketMs: number
+  readonly #counts = new Map<number, number>()
+
+  constructor(bucketMs: number) {
+    this.#bucketMs = bucketMs
+  }
+
+  /** Lines without a time are left out. */
+  add(time: unknown, count = 1): void {
     const ms = epochMsOf(time)
-    if (ms === undefined) continue
-    const startMs = Math.floor(ms / bucketMs) * bucketMs
-    counts.set(startMs, (counts.get(startMs) ?? 0) + 1)
+    if (ms === undefined) return
+    const startMs = Math.floor(ms / this.#bucketMs) * this.#bucketMs
+    this.#counts.set(startMs, (this.#counts.get(startMs) ?? 0) + count)
   }
-  const starts = [...counts.keys()].sort((a, b) => a - b)
-  const [first, last] = [starts[0], starts.at(-1)]
-  if (first === undefined || last === undefined) return []
-  const buckets = Math.round((last - first) / bucketMs) + 1
-  if (buckets > MAX_GROUPS) throw tooManyError(`${buckets} spans of that length`)
-  return Array.from({ length: buckets }, (_, index) => {
-    const startMs = first + index * bucketMs
-    return { startMs, count: counts.get(startMs) ?? 0 }
-  })
+
+  /** By time, with the empty ones between. @throws {ThroughlineError} `TOO_MANY_GROUPS` */
+  all(): TimeBucket[] {
+    const starts = [...this.#counts.keys()].sort((a, b) => a - b)
+    const [first, last] = [starts[0], starts.at(-1)]
+    if (first === undefined || last === undefined) return []
+    const buckets = Math.round((last - first) / this.#bucketMs) + 1
+    if (buckets > MAX_GROUPS) throw tooManyError(`${buckets} spans of that length`)
+    return Array.from({ length: buckets }, (_, index) => {
+      const startMs = first + index * this.#bucketMs
+      return { startMs, count: this.#counts.get(startMs) ?? 0 }
+    })
+  }
 }
 
-function groupOf<G extends Group>(
-  groups: Map<string, G>,
-  line: LogEntry,
-  by: readonly FieldPath[],
-  create: (values: Group['values']) => G,
-): G {
-  const values = by.map((field) => textOf(valueAt(line, field)))
+/** The largest group first, or by time. @throws {ThroughlineError} `TOO_MANY_GROUPS` */
+export async function aggregateLines(
+  lines: AsyncIterable<{ entry: LogEntry }>,
+  aggregate: Aggregate,
+): Promise<AggregateResult> {
+  if (aggregate.kind === 'histogram') {
+    const spans = new CountedSpans(aggregate.bucketMs)
+    for await (const { entry } of lines) spans.add(entry.time)
+    return { kind: 'histogram', buckets: spans.all() }
+  }
+  if (aggregate.kind === 'count') {
+    const groups = new CountedGroups()
+    for await (const { entry } of lines) groups.add(groupValues(entry, aggregate.by))
+    return { kind: 'count', groups: groups.all() }
+  }
+  const { field, percent, by } = aggregate
+  const percentiles = new Percentiles()
+  for await (const { entry } of lines) {
+    const value = valueAt(entry, field)
+    if (typeof value === 'number') percentiles.add(groupValues(entry, by), value)
+  }
+  return { kind: 'percentile', groups: percentiles.all(percent) }
+}
+
+/** What a line has of the fields. */
+export function groupValues(entry: LogEntry, by: readonly FieldPath[]): Group['values'] {
+  return by.map((field) => groupValue(valueAt(entry, field)))
+}
+
+/** A value as the text that it is grouped by. */
+export function groupValue(value: unknown): string | undefined {
+  if (value === undefined || typeof value === 'string') return value
+  return JSON.stringify(value)
+}
+
+function groupOf<G extends Group>(groups: Map<string, G>, values: Group['values'], create: () => G): G {
   const key = JSON.stringify(values)
   let group = groups.get(key)
   if (group === undefined) {
     if (groups.size >= MAX_GROUPS) throw tooManyError(`more than ${MAX_GROUPS} groups`)
-    group = create(values)
+    group = create()
     groups.set(key, group)
   }
   return group
-}
-
-function textOf(value: unknown): string | undefined {
-  if (value === undefined || typeof value === 'string') return value
-  return JSON.stringify(value)
 }
 
 /** The nearest rank (https://en.wikipedia.org/wiki/Percentile#The_nearest-rank_method). */

@@ -1,10 +1,11 @@
 /** The lines that a filter finds, one after the other. */
+import { inContext, type ReadLine } from './context-lines.js'
 import type { Filter } from './filter/ast.js'
 import { noteFields } from './filter/fields.js'
 import { type LogEntry, matcherOf } from './filter/match.js'
 import { type Sieve, sieveOf } from './filter/sieve.js'
 import { parseObject } from './loose-json.js'
-import type { ReadTally } from './ndjson-files.js'
+import type { ReadOptions, ReadTally } from './ndjson-files.js'
 import { readSources } from './sources.js'
 
 export interface LogQuery {
@@ -31,11 +32,38 @@ export interface FoundLine {
 
 /** @throws {ThroughlineError} `FILES_UNREADABLE` */
 export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {
-  const { paths, filter, containing, tally, names } = query
-  const matches = filter === undefined ? () => true : matcherOf(filter)
+  const lines = readSources(query.paths, lineSelection(query))
+  for await (const line of readLines(lines, query)) if (line.isFound) yield line
+}
+
+/** Which lines have to be looked at. */
+export function lineSelection({
+  filter,
+  containing,
+  tally,
+}: LogQuery): ReadOptions & Pick<LogQuery, 'tally'> {
   const sieve = filter === undefined ? undefined : sampling(sieveOf(filter))
+  return { tally, sieve, filter, ...(containing && { containing }) }
+}
+
+/**
+ * Each line that is found, with as many of the same request before and after it. Every line is parsed.
+ *
+ * @throws {ThroughlineError} `FILES_UNREADABLE`
+ */
+export async function* findLogsInContext(query: LogQuery, count: number): AsyncGenerator<ReadLine[]> {
+  const { paths, tally } = query
+  yield* inContext(readLines(readSources(paths, { tally }), query), count)
+}
+
+/** All lines that are given, parsed; what is none is counted. */
+export async function* readLines(
+  lines: AsyncIterable<string>,
+  { filter, tally, names }: Pick<LogQuery, 'filter' | 'tally' | 'names'>,
+): AsyncGenerator<ReadLine> {
+  const matches = filter === undefined ? () => true : matcherOf(filter)
   let sampled = 0
-  for await (const text of readSources(paths, { tally, sieve, filter, ...(containing && { containing }) })) {
+  for await (const text of lines) {
     if (text.trim() === '') continue
     const entry = parseObject(text)
     if (entry === undefined) {
@@ -44,7 +72,7 @@ export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {
     }
     if (names !== undefined && sampled < SAMPLED_LINES) noteFields(names, entry)
     sampled += 1
-    if (matches(entry)) yield { text, entry }
+    yield { text, entry, isFound: matches(entry) }
   }
 }
 

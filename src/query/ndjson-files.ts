@@ -6,6 +6,7 @@
  */
 import { readSync } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
+import { setImmediate } from 'node:timers/promises'
 import { ThroughlineError } from '../errors.js'
 import type { Filter } from './filter/ast.js'
 import type { Sieve } from './filter/sieve.js'
@@ -44,13 +45,20 @@ export interface ByteSource {
   read(buffer: Buffer, offset: number, length: number): number | Promise<number>
 }
 
+/** After so many bytes timers and signals get their turn. */
+const PAUSE_BYTES = 8 * 1024 * 1024
+
 /** A file is read while nothing else is done: a call to another thread for each block would take longer than the block. */
 export function bytesOfFile({ fd }: FileHandle, tally: ReadTally): ByteSource {
+  let sincePause = 0
   return {
     read(buffer, offset, length) {
       const bytesRead = readSync(fd, buffer, offset, length, null)
       tally.bytes = (tally.bytes ?? 0) + bytesRead
-      return bytesRead
+      sincePause += bytesRead
+      if (sincePause < PAUSE_BYTES) return bytesRead
+      sincePause = 0
+      return setImmediate(bytesRead)
     },
   }
 }

@@ -54,17 +54,12 @@ export async function* readSources(
 
 /** Those of a folder; one that does not exist is empty. @throws {ThroughlineError} as `readSources` */
 export async function* readFolder(folder: string, options: ReadOptions = {}): AsyncGenerator<string> {
-  if (await isThere(folder)) yield* readSources([folder], options)
+  if ((await sizeOf(folder)) !== undefined) yield* readSources([folder], options)
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path)
-    return true
-  } catch (error) {
-    if (isMissing(error)) return false
-    throw unreadable(path, error)
-  }
+/** One whose bytes are its lines. */
+export function isPlainFile(file: string): boolean {
+  return file !== STDIN && !/\.(?:gz|zst|parquet)$/i.test(file)
 }
 
 export function isParquet(file: string): boolean {
@@ -93,6 +88,29 @@ async function* linesOfParquet(
   const { parquetLines } = await import('./duckdb/parquet-lines.js')
   tally.files += files.length
   yield* parquetLines(files, { filter, containing })
+}
+
+/** The files that the paths name, one after the other. */
+export async function filesAtAll(paths: readonly string[]): Promise<string[]> {
+  const files = []
+  for (const path of paths) files.push(...(await filesAt(path)))
+  return files
+}
+
+/** What they have on the disk. A file that is gone has nothing. */
+export async function bytesOfFiles(files: readonly string[]): Promise<number> {
+  let bytes = 0
+  for (const file of files) bytes += (await sizeOf(file)) ?? 0
+  return bytes
+}
+
+async function sizeOf(file: string): Promise<number | undefined> {
+  try {
+    return (await stat(file)).size
+  } catch (error) {
+    if (isMissing(error)) return undefined
+    throw unreadable(file, error)
+  }
 }
 
 /** The files that a path names, by name: itself, those in the folder, or what the pattern fits. */

@@ -46,7 +46,10 @@ export async function openDuckdb(settings: Record<string, string> = {}): Promise
   }
 }
 
-async function importDuckdb(): Promise<typeof import('@duckdb/node-api')> {
+export type DuckdbModule = typeof import('@duckdb/node-api')
+
+/** @throws {ThroughlineError} `PACKAGE_MISSING` */
+export async function importDuckdb(): Promise<DuckdbModule> {
   try {
     return await import('@duckdb/node-api')
   } catch (cause) {

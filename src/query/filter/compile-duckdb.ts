@@ -167,7 +167,8 @@ const LEVEL_NUMBERS = Object.entries(LEVELS)
   .map(([name, number]) => `WHEN '${name}' THEN ${number}`)
   .join(' ')
 
-function numberIn(field: FieldPath, value: string): string {
+/** A JSON text as a number: of levels and moments, as they are ranked. NULL where it is none. */
+export function numberIn(field: FieldPath, value: string): string {
   const text = `(${value}::JSON ->> '$')`
   return `CASE WHEN ${isText(value)} THEN ${numberInText(field, text)} ELSE try_cast(${value} AS DOUBLE) END`
 }

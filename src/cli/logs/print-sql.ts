@@ -1,0 +1,65 @@
+/** What SQL answers: a table for people, an object a line for programs, or CSV. */
+import type { SqlAnswer } from '../../query/duckdb/ask-sql.js'
+import { type Cell, columnWidths, inColumns } from '../columns.js'
+import { csvRow } from '../csv.js'
+import type { Output } from '../output.js'
+import { paint } from '../paint.js'
+import { printableJson } from '../printable.js'
+import type { Terminal } from '../terminal.js'
+import type { LogsOptions } from './options.js'
+
+/** Columns are as wide as the values of so many rows: they are not kept. */
+const MEASURED_ROWS = 1_000
+
+/** Longer values are cut, in cells: a whole line is one. */
+const MAX_WIDTH = 80
+
+type Row = readonly unknown[]
+
+/** Returns how many rows there are. Stops when nobody reads any more. */
+export async function printSql(
+  { columns, rows }: SqlAnswer,
+  { json, csv, count }: LogsOptions,
+  output: Output,
+  terminal: Terminal,
+): Promise<number> {
+  const write =
+    json === true
+      ? (row: Row) =>
+          printableJson(`${JSON.stringify(Object.fromEntries(columns.map((name, at) => [name, row[at]])))}\n`)
+      : csv === true
+        ? csvRow
+        : undefined
+  if (csv === true) await output.write(csvRow(columns))
+  const measured: Row[] = []
+  let widths: number[] | undefined
+  let found = 0
+  const asTable = (row: Row) => tableRow(row.map(cellOf), widths ?? [], terminal)
+  const printMeasured = async () => {
+    const heading = columns.map((text): Cell => ({ text, style: terminal.colors.dim }))
+    widths = columnWidths([heading, ...measured.map((row) => row.map(cellOf))]).map((width) =>
+      Math.min(width, MAX_WIDTH),
+    )
+    if (columns.length > 0)
+      await output.write(tableRow(heading, widths, terminal) + measured.splice(0).map(asTable).join(''))
+  }
+  for await (const row of rows) {
+    if (output.isClosed || found === count) break
+    found += 1
+    if (write !== undefined) await output.write(write(row))
+    else if (widths !== undefined) await output.write(asTable(row))
+    else if (measured.push(row) === MEASURED_ROWS) await printMeasured()
+  }
+  if (write === undefined && widths === undefined && found > 0) await printMeasured()
+  return found
+}
+
+function tableRow(cells: readonly Cell[], widths: readonly number[], terminal: Terminal): string {
+  return `${paint(inColumns(cells, widths, terminal), Number.POSITIVE_INFINITY, terminal).text.trimEnd()}\n`
+}
+
+function cellOf(value: unknown): Cell {
+  if (value === null || value === undefined) return { text: '' }
+  if (typeof value === 'number') return { text: String(value), align: 'end' }
+  return { text: typeof value === 'string' ? value : JSON.stringify(value) }
+}
