@@ -53,7 +53,7 @@ export class CountedGroups {
 }
 
 /** Numbers by group. */
-export class Percentiles {
+class Percentiles {
   readonly #groups = new Map<string, Group & { numbers: number[] }>()
   #kept = 0
 

@@ -45,20 +45,21 @@ export async function* inContext(lines: AsyncIterable<ReadLine>, count: number):
     let group = id === undefined ? undefined : waiting.get(id)
     if (line.isFound && group === undefined) {
       group = { id, lines: id === undefined ? [] : before.take(id), left: 0, began: number }
+      for (const { text } of group.lines) waitingUnits += text.length
       groups.push(group)
       if (id !== undefined) waiting.set(id, group)
     }
-    if (group === undefined) {
-      if (id !== undefined) before.add(id, line)
-      continue
+    if (group !== undefined) {
+      group.lines.push(line)
+      group.left = line.isFound ? count : group.left - 1
+      if (id !== undefined && group.left === 0) waiting.delete(id)
+      waitingUnits += line.text.length
+    } else if (id !== undefined) {
+      before.add(id, line)
     }
-    group.lines.push(line)
-    waitingUnits += line.text.length
-    group.left = line.isFound ? count : group.left - 1
-    if (id !== undefined && group.left === 0) waiting.delete(id)
     for (let [first] = groups; first !== undefined; [first] = groups) {
       if (!isOver(first, number) && waitingUnits <= MAX_KEPT_UNITS) break
-      if (first.id !== undefined) waiting.delete(first.id)
+      if (first.id !== undefined && waiting.get(first.id) === first) waiting.delete(first.id)
       groups.shift()
       for (const { text } of first.lines) waitingUnits -= text.length
       yield first.lines

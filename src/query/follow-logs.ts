@@ -79,6 +79,9 @@ class FollowedFiles {
 
   /** Takes note of files that are new, and lets go of those that are gone. */
   async look(paths: readonly string[], newAre: 'at-start' | 'at-end'): Promise<void> {
+    // All that are open have been read.
+    const latestFirst = [...this.#files.values()].sort((a, b) => b.changedMs - a.changedMs)
+    for (const file of latestFirst.slice(MAX_OPEN)) close(file)
     const present = new Set<string>()
     for (const path of await filesThere(paths)) {
       const stats = statsOf(path)
@@ -109,8 +112,6 @@ class FollowedFiles {
       close(file)
       this.#files.delete(id)
     }
-    const latestFirst = [...this.#files.values()].sort((a, b) => b.changedMs - a.changedMs)
-    for (const file of latestFirst.slice(MAX_OPEN)) close(file)
   }
 
   ends(): Map<string, number> {
