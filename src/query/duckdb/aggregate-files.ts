@@ -3,7 +3,6 @@
  * these few groups put together here. Lines that DuckDB would take for something else are looked at here, too.
  */
 import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api'
-import { isThroughlineError } from '../../errors.js'
 import {
   type Aggregate,
   type AggregateResult,
@@ -19,12 +18,16 @@ import { compileForDuckdb } from '../filter/compile-duckdb.js'
 import type { LogEntry } from '../filter/match.js'
 import { readLines } from '../find-logs.js'
 import type { ReadTally } from '../ndjson-files.js'
+import { isParquet } from '../sources.js'
 import { pruningOf } from './log-columns.js'
 import { brokenLines, linesOfFiles } from './log-lines.js'
 import { openDuckdb } from './open.js'
 
 /** So many lines are looked at here: of more, all are. */
 const MAX_LEFT = 10_000
+
+/** What DuckDB says of lines, or of what is kept of them, that do not fit into its memory. */
+const TOO_LARGE = /Out of Memory|maximum_object_size|Maximum line size/i
 
 export interface FilesAggregate {
   files: readonly string[]
@@ -69,9 +72,8 @@ export async function aggregateFiles(query: FilesAggregate): Promise<AggregateRe
     tally.unreadableLines += read.unreadableLines
     return result
   } catch (error) {
-    // A line that is too long for it, or memory that is not enough.
-    if (isThroughlineError(error)) throw error
-    return undefined
+    if (TOO_LARGE.test(String(error))) return undefined
+    throw error
   } finally {
     close()
   }
@@ -101,7 +103,8 @@ function statementOf(
     fieldsOf(aggregate),
   )
   if (!isExact) return undefined
-  const pruning = pruningOf(filter, parameters.length + 1)
+  // What is not in the statement may not be bound.
+  const pruning = pruningOf(files.some(isParquet) ? filter : undefined, parameters.length + 1)
   const lines = `SELECT json, ${fields} AS fields FROM (${linesOfFiles(files, pruning.condition)})`
   const kind = `CASE WHEN json IS NULL THEN '${BROKEN}'
     WHEN NOT starts_with(ltrim(json::VARCHAR), '{') OR ${isOpen} THEN '${OPEN}'
@@ -131,7 +134,7 @@ function groupsSql(aggregate: Aggregate, lines: string): string {
     return `SELECT kind, count(*), quantile_disc(${number}, ${aggregate.percent / 100}), * EXCLUDE (kind, ${last})
       FROM (${lines}) WHERE kind <> '${FOUND}' OR ${number} IS NOT NULL GROUP BY ALL`
   // A time that is a text is left as it is.
-  const start = `floor(${number} / ${aggregate.bucketMs}) * ${aggregate.bucketMs}`
+  const start = `(floor(${number} / ${aggregate.bucketMs}) * ${aggregate.bucketMs})`
   return `SELECT kind, count(*), coalesce(${start}::BIGINT::VARCHAR, v0) FROM (${lines}) GROUP BY ALL`
 }
 

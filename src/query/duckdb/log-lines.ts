@@ -28,5 +28,6 @@ export function linesOfFiles(files: readonly string[], pruning = 'true'): string
 export function brokenLines(files: readonly string[]): string {
   return `SELECT line FROM read_csv(${fileList(files.filter((file) => !isParquet(file)))}, columns = {line: 'VARCHAR'},
       delim = ${quoted('\x1f')}, quote = '', escape = '', header = false, auto_detect = false,
-      max_line_size = ${MAX_LINE_BYTES}) WHERE NOT json_valid(line)`
+      max_line_size = ${MAX_LINE_BYTES},
+      buffer_size = ${2 * MAX_LINE_BYTES}, parallel = false) WHERE NOT json_valid(line)`
 }
