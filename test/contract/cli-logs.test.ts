@@ -1,11 +1,13 @@
 /** Runs `throughline logs` as people do: a child process of the compiled command. `npm run build` first. */
-import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as zlib from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { eventually } from '../support/eventually.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 
@@ -240,6 +242,180 @@ describe('throughline logs', () => {
     expect(run(['logs', 'level = error', '--histogram', '1m'], '', { TZ: 'UTC' }).stdout).toMatch(
       /^2026-11-24 10:00:00 +12 +━{30}$/m,
     )
+  })
+
+  it('finds the last lines by reading files from their ends', () => {
+    const file = join(directory, 'tail.ndjson')
+    const lines = Array.from({ length: 700 }, (_, n) => ({
+      level: n % 50 === 3 ? 50 : 30,
+      n,
+      padding: 'x'.repeat(20_000),
+    }))
+    writeFileSync(file, ndjson(lines))
+    const packed = join(directory, 'rotated/app.log.2.gz')
+    for (const count of [1, 14, 100, 700, 10_000])
+      expect(linesOf(run(['logs', file, '-n', String(count), '--json']).stdout)).toEqual(lines.slice(-count))
+    const errors = [...entries.slice(0, 200), ...lines].filter(({ level }) => level === 50)
+    for (const count of [3, 14, 20, 1_000])
+      expect(
+        linesOf(run(['logs', 'level = error', packed, file, '-n', String(count), '--json']).stdout),
+      ).toEqual(errors.slice(-count))
+  })
+
+  it('shows each line among those of its request with -C, marked', () => {
+    const request = (id: string, n: number, level = 30) => ({
+      level,
+      time: START + n,
+      correlation_id: id,
+      msg: `${id} ${n}`,
+    })
+    const lines = [
+      request('a', 1),
+      request('b', 2),
+      request('a', 3, 50),
+      request('b', 4),
+      request('a', 5),
+      request('a', 6),
+    ]
+    const { stdout } = run(['logs', 'level = error', '-C', '1', '-'], ndjson(lines), { TZ: 'UTC' })
+    expect(stdout).toBe(
+      [
+        '  2026-11-24 10:00:00.001  info   a         a 1',
+        '› 2026-11-24 10:00:00.003  error  a         a 3',
+        '  2026-11-24 10:00:00.005  info   a         a 5',
+        '',
+      ].join('\n'),
+    )
+    const two = run(['logs', 'level = error or msg ~ b', '-C', '1', '-'], ndjson(lines)).stdout
+    expect(two.match(/^\n/gm)).toHaveLength(1)
+    const json = run(['logs', 'level = error', '-C', '5', '-', '--json'], ndjson(lines)).stdout
+    expect(linesOf(json)).toEqual(lines.filter(({ correlation_id: id }) => id === 'a'))
+  })
+
+  it('writes CSV that a spreadsheet takes for text, not for formulas', () => {
+    const line = {
+      ...{ level: 50, time: START, correlation_id: FIRST, msg: '=HYPERLINK("x")', route: 'a, "b"' },
+      err: { message: 'first\nsecond \u001b[31m' },
+    }
+    expect(run(['logs', '-', '--csv'], ndjson([line])).stdout).toBe(
+      [
+        'time,level,msg,service,correlation_id,trace_id,action,route,method,status,duration_ms,err.message',
+        `2026-11-24T10:00:00.000Z,error,"'=HYPERLINK(""x"")",,${FIRST},,,"a, ""b""",,,,"first\nsecond \\x1b[31m"`,
+        '',
+      ].join('\n'),
+    )
+    expect(run(['logs', '-', '--csv', '--fields', 'route,none'], ndjson([line])).stdout).toContain(
+      'time,level,msg,route,none\n',
+    )
+    expect(run(['logs', '--count-by', 'action', '--csv']).stdout).toBe(
+      'action,lines\n,333\ncreateOrder,84\ncancelOrder,83\n',
+    )
+    expect(run(['logs', '--p50', 'duration_ms', '--csv']).stdout).toMatch(
+      /^p50 duration_ms,lines\n\d+(?:\.\d+)?,125\n$/,
+    )
+    expect(run(['logs', 'level = error', '--histogram', '10m', '--csv']).stdout).toBe(
+      'start,lines\n2026-11-24T10:00:00.000Z,100\n',
+    )
+  })
+
+  it('answers SQL over what a filter finds', () => {
+    const sql = 'SELECT level, count(*) AS lines, max(time) AS latest FROM logs GROUP BY ALL ORDER BY level'
+    const expected = ['debug', 'error', 'info', 'warn'].map((level, index) => {
+      const lines = entries.filter((line) => line.level === [20, 50, 30, 40][index])
+      const latest = new Date(Number(lines.at(-1)?.time)).toISOString().slice(0, 19).replace('T', ' ')
+      return { level, lines: lines.length, latest }
+    })
+    expect(linesOf(run(['logs', '--sql', sql, '--json']).stdout)).toEqual(expected)
+    expect(linesOf(run(['logs', join(directory, 'rotated'), '--sql', sql, '--json']).stdout)).toEqual(
+      expected,
+    )
+    expect(linesOf(run(['logs', '-', '--sql', sql, '--json'], ndjson(entries)).stdout)).toEqual(expected)
+    expect(linesOf(run(['logs', 'level >= error', '--sql', sql, '--json']).stdout)).toEqual(
+      expected.filter(({ level }) => level === 'error'),
+    )
+    const columns = `SELECT msg, status, duration_ms, digest, error, json->>'$.err.type' AS type FROM logs WHERE digest = 'd0'`
+    expect(run(['logs', '--sql', columns]).stdout).toBe(
+      [
+        'msg                status  duration_ms  digest  error        type',
+        'Request completed     500            0  d0      timed out 0  Error',
+        '',
+      ].join('\n'),
+    )
+    expect(run(['logs', '--sql', 'SELECT action, 1.5 AS n FROM logs LIMIT 1', '--csv']).stdout).toBe(
+      'action,n\ncreateOrder,1.5\n',
+    )
+    expect(run(['logs', '--sql', 'SELECT 1 FROM logs WHERE false'])).toMatchObject({ status: 1, stdout: '' })
+  })
+
+  it('counts for SQL, too, what is no JSON', () => {
+    const sql = 'SELECT count(*) AS n FROM logs'
+    const { stdout, stderr } = run(['logs', join(directory, 'large.ndjson'), '--sql', sql, '--json'])
+    expect({ stdout, stderr }).toEqual({
+      stdout: '{"n":500}\n',
+      stderr: 'throughline: 3 lines are no JSON and were left out.\n',
+    })
+  })
+
+  it.each([
+    [`COPY logs TO '${join(directory, 'stolen.csv')}'`, /Cannot access/],
+    [
+      `COPY logs TO '${join(directory, 'logs/2026-11-24.1.ndjson')}' (USE_TMP_FILE false)`,
+      /COPY and EXPORT write files/,
+    ],
+    ["SELECT 1; COPY (SELECT 1) TO '/tmp/x.csv'", /Cannot access/],
+    ["SELECT * FROM read_csv('/etc/passwd')", /Cannot access file "\/etc\/passwd"/],
+    ['SET enable_external_access = true', /locked/],
+    ['INSTALL httpfs', /Cannot access/],
+    [`ATTACH '${join(directory, 'x.db')}'`, /Cannot access/],
+    [
+      'SELECT nonsense FROM logs',
+      /Referenced column "nonsense" not found[\s\S]*\n {2}LINE 1: SELECT nonsense FROM logs\n {17}\^/,
+    ],
+    ['SELEC', /syntax error at or near "SELEC"/],
+    ['', /no statement/i],
+  ])('refuses the SQL %s, reads and writes nothing else, exit 2', (sql, message) => {
+    const before = readdirSync(directory)
+    const { status, stdout, stderr } = run(['logs', '--sql', sql])
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+    expect(stderr).toMatch(message)
+    expect(readdirSync(directory)).toEqual(before)
+    expect(run(['logs', '--count-by', 'service', '--json']).stdout).toContain('"count": 500')
+  })
+
+  it('follows files across rotation until it is ended', async () => {
+    const logs = join(directory, 'followed/logs')
+    mkdirSync(logs, { recursive: true })
+    writeFileSync(join(logs, '1.ndjson'), ndjson(entries.slice(0, 100)))
+    const args = ['logs', 'level = error', '-f', '-n', '2', '--json', '--dir', join(directory, 'followed')]
+    const child = spawn(process.execPath, [MAIN, ...args])
+    let stdout = ''
+    child.stdout.on('data', (chunk) => {
+      stdout += chunk
+    })
+    const errors = entries.filter(({ level }) => level === 50)
+    await eventually(() => expect(linesOf(stdout)).toEqual(errors.slice(18, 20)))
+    appendFileSync(join(logs, '1.ndjson'), ndjson(entries.slice(100, 150)))
+    writeFileSync(join(logs, '2.ndjson'), ndjson(entries.slice(150, 200)))
+    await eventually(() => expect(linesOf(stdout)).toEqual(errors.slice(18, 40)))
+    child.kill('SIGINT')
+    const [status] = await once(child, 'exit')
+    expect(status).toBe(0)
+  })
+
+  it.each([
+    [['--sql', 'x', '--count-by', 'a'], /name one/],
+    [['-f', '--count-by', 'a'], /--follow never ends/],
+    [['-f', '-C', '3'], /--context cannot wait/],
+    [['-f', '-'], /without --follow/],
+    [['-f', '--source', 'loki+http://localhost:1'], /cannot be followed/],
+    [['--json', '--csv'], /name one/],
+    [['--source', 'loki+http://localhost:1', '--sql', 'x'], /--sql needs files/],
+    [['--source', 'loki+http://localhost:1', 'level = error', 'logs'], /name no files/],
+    [['-C', '2', '--histogram', '1m'], /--context is of lines/],
+  ])('refuses %j, and says why', (args, message) => {
+    const { status, stderr } = run(['logs', ...args])
+    expect(status).toBe(2)
+    expect(stderr).toMatch(message)
   })
 
   it('explains itself, with examples', () => {

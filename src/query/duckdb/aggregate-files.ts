@@ -20,7 +20,7 @@ import { readLines } from '../find-logs.js'
 import type { ReadTally } from '../ndjson-files.js'
 import { isParquet } from '../sources.js'
 import { pruningOf } from './log-columns.js'
-import { brokenLines, linesOfFiles } from './log-lines.js'
+import { brokenLines, IS_OBJECT, linesOfFiles } from './log-lines.js'
 import { openDuckdb } from './open.js'
 
 /** So many lines are looked at here: of more, all are. */
@@ -107,7 +107,7 @@ function statementOf(
   const pruning = pruningOf(files.some(isParquet) ? filter : undefined, parameters.length + 1)
   const lines = `SELECT json, ${fields} AS fields FROM (${linesOfFiles(files, pruning.condition)})`
   const kind = `CASE WHEN json IS NULL THEN '${BROKEN}'
-    WHEN NOT starts_with(ltrim(json::VARCHAR), '{') OR ${isOpen} THEN '${OPEN}'
+    WHEN NOT ${IS_OBJECT} OR ${isOpen} THEN '${OPEN}'
     WHEN ${condition} THEN '${FOUND}' END`
   const columns = values.map((value, index) => `, CASE kind WHEN '${FOUND}' THEN ${value} END AS v${index}`)
   return {

@@ -4,7 +4,7 @@ import { ThroughlineError } from '../../errors.js'
 import { LEVELS } from '../filter/ast.js'
 import { numberIn } from '../filter/compile-duckdb.js'
 import type { ReadTally } from '../ndjson-files.js'
-import { linesOfFiles } from './log-lines.js'
+import { IS_OBJECT, linesOfFiles } from './log-lines.js'
 import { type DuckdbModule, importDuckdb, openDuckdb, quoted } from './open.js'
 
 export interface SqlAnswer {
@@ -36,7 +36,7 @@ export async function askSql(sql: string, files: readonly string[], tally: ReadT
       try {
         for await (const chunk of result.yieldConvertedRows(jsonConverter(duckdb))) yield* chunk
         const broken = await connection.runAndReadAll(
-          `SELECT count(*) FROM (${linesOfFiles(files)}) WHERE json IS NULL`,
+          `SELECT count(*) FROM (${linesOfFiles(files)}) WHERE NOT ${IS_OBJECT}`,
         )
         tally.unreadableLines += Number(broken.getRows()[0]?.[0] ?? 0)
         tally.files += files.length
@@ -82,7 +82,7 @@ function viewOf(files: readonly string[]): string {
   )
   return `SELECT ${columns.join(', ')}, json
     FROM (SELECT json, json_extract(json, [${names.join(', ')}])::VARCHAR[] AS fields
-          FROM (${linesOfFiles(files)}) WHERE json IS NOT NULL)`
+          FROM (${linesOfFiles(files)}) WHERE ${IS_OBJECT})`
 }
 
 interface Column {

@@ -24,6 +24,9 @@ export function linesOfFiles(files: readonly string[], pruning = 'true'): string
   ].join(' UNION ALL ')
 }
 
+/** Of `json`: whether it is a log line, and no other JSON. */
+export const IS_OBJECT = "coalesce(starts_with(ltrim(json::VARCHAR), '{'), false)"
+
 /** The lines that DuckDB cannot read as JSON, as texts. Not of Parquet, which has none. */
 export function brokenLines(files: readonly string[]): string {
   return `SELECT line FROM read_csv(${fileList(files.filter((file) => !isParquet(file)))}, columns = {line: 'VARCHAR'},
