@@ -4,7 +4,15 @@
  */
 
 /** A part that a test needs and a machine may lack. */
-export type RequiredPart = 'redis' | 'postgres' | 'mariadb' | 'chromium' | 'tmpfs' | 'clickhouse' | 'loki'
+export type RequiredPart =
+  | 'jq'
+  | 'redis'
+  | 'postgres'
+  | 'mariadb'
+  | 'chromium'
+  | 'tmpfs'
+  | 'clickhouse'
+  | 'loki'
 
 /** Too long in the making to be had everywhere: `all` does not ask for them. */
 const BY_NAME_ALONE: readonly RequiredPart[] = ['loki']

@@ -66,9 +66,12 @@ function readingOnly(
 }
 
 function refuse(cause: unknown): never {
+  const said = cause instanceof Error ? cause.message : String(cause)
   throw new ThroughlineError('SQL_INVALID', 'The SQL cannot be answered.', {
-    why:
-      cause instanceof Error ? cause.message.replace(/^Failed to extract statements: /, '') : String(cause),
+    // All that the binding says of a text without a statement.
+    why: said.includes('native callback')
+      ? 'There is no statement in it.'
+      : said.replace(/^Failed to extract statements: /, ''),
     fix: 'See: throughline logs --help, for the columns of logs.',
     cause,
   })
