@@ -4,17 +4,18 @@
  */
 import { LOG_FIELD } from '../telemetry/names.js'
 import type { FoundLine } from './find-logs.js'
+import { parseObject } from './loose-json.js'
 
 export interface ReadLine extends FoundLine {
   isFound: boolean
 }
 
 /** Bounds on what is kept, for a file may hold any number of requests: lines, and their length in UTF-16 units. */
-const MAX_KEPT_LINES = 100_000
-const MAX_KEPT_UNITS = 32 * 1024 * 1024
+const MAX_KEPT_LINES = 20_000
+const MAX_KEPT_UNITS = 8 * 1024 * 1024
 
 /** So many lines of the file after it, a request is taken for over: its group waits no longer for lines. */
-const MAX_WAIT_LINES = 20_000
+const MAX_WAIT_LINES = 5_000
 
 /** Lines of one request, the first of them found or followed by one that is. */
 interface Group {
@@ -72,11 +73,11 @@ function isOver({ id, left, began }: Group, number: number): boolean {
   return id === undefined || left === 0 || number - began > MAX_WAIT_LINES
 }
 
-/** The last lines of each request, as long as none of them is found. */
+/** The last lines of each request, as long as none of them is found: as texts, which take less room than entries. */
 class LinesBefore {
   readonly #count: number
   /** The request that was written to least recently comes first. */
-  readonly #lines = new Map<string, ReadLine[]>()
+  readonly #texts = new Map<string, string[]>()
   #keptLines = 0
   #keptUnits = 0
 
@@ -84,28 +85,32 @@ class LinesBefore {
     this.#count = count
   }
 
-  add(id: string, line: ReadLine): void {
-    const lines = this.take(id)
-    lines.push(line)
-    if (lines.length > this.#count) lines.shift()
-    this.#lines.set(id, lines)
-    this.#note(lines, 1)
-    for (const [oldest] of this.#lines) {
+  add(id: string, { text }: ReadLine): void {
+    const texts = this.#remove(id)
+    texts.push(text)
+    if (texts.length > this.#count) texts.shift()
+    this.#texts.set(id, texts)
+    this.#note(texts, 1)
+    for (const [oldest] of this.#texts) {
       if (this.#keptLines <= MAX_KEPT_LINES && this.#keptUnits <= MAX_KEPT_UNITS) break
-      this.take(oldest)
+      this.#remove(oldest)
     }
   }
 
   take(id: string): ReadLine[] {
-    const lines = this.#lines.get(id) ?? []
-    this.#lines.delete(id)
-    this.#note(lines, -1)
-    return lines
+    return this.#remove(id).map((text) => ({ text, entry: parseObject(text) ?? {}, isFound: false }))
   }
 
-  #note(lines: readonly ReadLine[], sign: 1 | -1): void {
-    this.#keptLines += sign * lines.length
-    for (const { text } of lines) this.#keptUnits += sign * text.length
+  #remove(id: string): string[] {
+    const texts = this.#texts.get(id) ?? []
+    this.#texts.delete(id)
+    this.#note(texts, -1)
+    return texts
+  }
+
+  #note(texts: readonly string[], sign: 1 | -1): void {
+    this.#keptLines += sign * texts.length
+    for (const text of texts) this.#keptUnits += sign * text.length
   }
 }
 
