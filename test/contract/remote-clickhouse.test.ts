@@ -1,7 +1,9 @@
 /** Logs in a real ClickHouse are found as they are in a file. */
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { fileURLToPath } from 'node:url'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Filter } from '../../src/query/filter/ast.ts'
@@ -14,6 +16,7 @@ import { freePort } from '../support/free-port.ts'
 import { filtersOfRecords, otelRecords, type TestRecord } from './otel-records.ts'
 
 const server = await startClickhouse()
+afterAll(async () => server?.stop())
 const RECORDS = otelRecords()
 
 const TABLE = (name: string) => `
@@ -73,7 +76,6 @@ describe.skipIf(server === undefined)('logs in ClickHouse', () => {
     await server?.run(`INSERT INTO otel_logs FORMAT JSONEachRow ${RECORDS.map(rowOf).join('\n')}`)
     all = await found({})
   })
-  afterAll(async () => server?.stop())
 
   const idsOf = (entries: readonly LogEntry[]) => entries.map(({ id }) => id)
   const expected = (filter: Filter) => idsOf(all.filter(matcherOf(filter)))
@@ -214,6 +216,42 @@ describe.skipIf(server === undefined)('logs in ClickHouse', () => {
     )
     expect(error).toMatchObject({ code: 'SOURCE_UNREACHABLE', why: expect.stringContaining('ECONNREFUSED') })
     expect(error.message).not.toContain('secret')
+  })
+})
+
+/** `npm run build` first. */
+const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
+
+function throughlineLogs(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, 'logs', '--source', url(), ...args], {
+    encoding: 'utf8',
+  })
+  return { status, stdout, stderr }
+}
+
+const idsPrinted = (stdout: string) =>
+  stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => (JSON.parse(line) as LogEntry).id)
+
+describe.skipIf(server === undefined)('throughline logs --source', () => {
+  it('prints what the store finds, the last so many, and tables', async () => {
+    const errors = (await found({ filter: parseFilter('level >= error') })).map(({ id }) => id)
+    expect(idsPrinted(throughlineLogs('level >= error', '--json').stdout)).toEqual(errors)
+    expect(idsPrinted(throughlineLogs('-n', '1', 'level >= error', '--json').stdout)).toEqual(
+      errors.slice(-1),
+    )
+    const counted = throughlineLogs('level >= error', '--count-by', 'service', '--csv')
+    expect(counted.stdout).toMatch(/^service,lines\n/)
+  })
+
+  it('says where it looked when nothing is found, exit 1, and what is no store, exit 1', () => {
+    const { status, stdout, stderr } = throughlineLogs("msg = 'never written'")
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' })
+    expect(stderr).toMatch(/Looked in: {2}ClickHouse at 127\.0\.0\.1:\d+/)
+    expect(stderr).not.toContain(new URL(url()).password)
+    expect(throughlineLogs('--source', 'http://localhost:1').stderr).toContain('loki+http')
   })
 })
 
