@@ -25,7 +25,7 @@ export function renderLog(
   const { colors } = terminal
   const local = log.timeMs === undefined ? undefined : localTime(log.timeMs)
   const id = log.correlationId ?? log.traceId ?? ''
-  const shown = fields === undefined ? shownFields(log.fields) : chosenFields(entry, fields)
+  const shown = fields === undefined ? shownFields(withoutRepeats(log.fields)) : chosenFields(entry, fields)
   const style = levelStyle(log.level, colors)
   const segments: Segment[] = [
     { text: local === undefined ? '' : `${local.date} ${local.time}  `, style: colors.dim },
@@ -36,6 +36,13 @@ export function renderLog(
   ]
   const lines = [segments, ...stackLines(log.fields.err, colors)]
   return lines.map((line) => `${paint(line, Number.POSITIVE_INFINITY, terminal).text.trimEnd()}\n`).join('')
+}
+
+/** The stack below has the type and the message of its error in its first line. */
+function withoutRepeats(fields: LogEntry): LogEntry {
+  const { type, message, stack, ...others } = (fields.err ?? {}) as Record<string, unknown>
+  const isRepeated = [type, message].every((text) => typeof text === 'string' && String(stack).includes(text))
+  return isRepeated ? { ...fields, err: others } : fields
 }
 
 function chosenFields(entry: LogEntry, fields: readonly FieldPath[]): string[] {

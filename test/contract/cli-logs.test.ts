@@ -129,7 +129,7 @@ describe('throughline logs', () => {
     const { stdout } = run(['logs', '-'], ndjson([line]), { TZ: 'UTC' })
     expect(stdout).toBe(
       [
-        '2026-11-24 10:00:00.000  error  4bf92f35  it \\x1b[31mfailed  route=/orders/[id] status=500 err.type=Error err.message="not yet"',
+        '2026-11-24 10:00:00.000  error  4bf92f35  it \\x1b[31mfailed  route=/orders/[id] status=500',
         '    Error: not yet',
         '    at pay (app.ts:1:2)',
         '',
