@@ -7,7 +7,9 @@ import { printableDocument } from './printable.js'
  * spelling keeps control characters from a terminal.
  */
 export function traceJson(found: FoundTrace): string {
-  const { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines } = found
-  const document = { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines }
-  return printableDocument(document)
+  const { id, foundBy, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines } = found
+  return printableDocument({
+    ...{ id, foundBy, traceIds, correlationIds, spans, logs },
+    ...{ isTruncated, unreadableLines },
+  })
 }

@@ -1,9 +1,10 @@
 /** `throughline trace <id>`. */
 import { Command, InvalidArgumentError } from 'commander'
-import { type FoundTrace, findTrace, MIN_PREFIX_LENGTH, type NotFound } from '../query/find-trace.js'
+import { MIN_PREFIX_LENGTH } from '../query/asked-id.js'
+import { type FoundTrace, findTrace } from '../query/find-trace.js'
 import { buildTraceTrees } from '../query/trace-tree.js'
 import { localDirectory } from '../telemetry/local-directory.js'
-import { printable } from './printable.js'
+import { noTraceText } from './no-trace.js'
 import { renderTrace } from './render-trace.js'
 import { terminalOf } from './terminal.js'
 import { traceJson } from './trace-json.js'
@@ -18,14 +19,23 @@ interface TraceOptions {
 const HELP = `
 Reads the span and log files that the app writes when no OTLP endpoint is configured.
 
+What it is found by:
+  correlation ID    the x-correlation-id of a response; all traces that have it
+  trace ID
+  digest            that Next shows on its error page; whole
+  hash of a key     as spans and \`throughline keys\` have it; whole: its first use, then those that repeat it
+What is all of an ID goes before what only begins so, and an ID of a request before a digest or a hash.
+
 Examples:
-  $ throughline trace 4bf92f3577b34da6a3ce929d0e0e4736     the x-correlation-id of a response, or a trace ID
+  $ throughline trace 4bf92f3577b34da6a3ce929d0e0e4736     a correlation ID or a trace ID
   $ throughline trace 4bf92f                               its beginning, if no other ID begins so
+  $ throughline trace 2338842346                           the digest on an error page
+  $ throughline trace 9c1f4a7be0d2c355                     all uses of a key
   $ throughline trace order-7 --dir ../shop/.throughline   files of another app
   $ throughline trace 4bf92f --json | jq '.spans[].name'   for programs
 
 With --json, one document:
-  { "id", "traceIds": [], "correlationIds": [],
+  { "id", "foundBy": "correlation" | "trace" | "digest" | "key", "traceIds": [], "correlationIds": [],
     "spans": [{ "traceId", "spanId", "parentSpanId", "isParentRemote", "name", "kind", "service",
                 "startTimeMs", "durationMs", "status", "statusMessage", "attributes": {}, "events": [], "links": [] }],
     "logs":  [{ "timeMs", "level", "message", "service", "traceId", "spanId", "correlationId", "fields": {} }],
@@ -40,7 +50,7 @@ export function traceCommand(): Command {
     .description('show one request as a tree: spans, durations, repeated keys, log lines in between')
     .argument(
       '<id>',
-      `correlation ID or trace ID, or its first ${MIN_PREFIX_LENGTH} or more characters`,
+      `correlation ID or trace ID, or its first ${MIN_PREFIX_LENGTH} or more characters; error digest; hash of a key`,
       wholeArgument,
     )
     .option('--dir <path>', 'directory of the files (default: THROUGHLINE_DIR, else .throughline)')
@@ -58,7 +68,7 @@ async function trace(id: string, options: TraceOptions): Promise<void> {
   )
   const answer = await findTrace(directory, id)
   if (answer.kind !== 'found') {
-    process.stderr.write(notFoundText(answer, id, directory))
+    process.stderr.write(noTraceText(answer, id, directory))
     process.exitCode = 1
     return
   }
@@ -72,25 +82,6 @@ async function trace(id: string, options: TraceOptions): Promise<void> {
           terminalOf(process.stdout, process.env, options.color),
         ),
   )
-}
-
-function notFoundText(answer: NotFound, id: string, directory: string): string {
-  const asked = printable(id)
-  if (answer.kind === 'ambiguous') {
-    const candidates = answer.candidates.map((candidate) => `  ${printable(candidate)}\n`).join('')
-    return `throughline: several IDs begin with "${asked}". Give more of it:\n${candidates}`
-  }
-  const torn = answer.unreadableLines > 0 ? ` ${answer.unreadableLines} lines with it could not be read.` : ''
-  return [
-    `throughline: nothing found for "${asked}".`,
-    `  Looked for: a correlation ID or trace ID that is this, or (from ${MIN_PREFIX_LENGTH} characters) begins with it.`,
-    `  Looked in:  ${printable(directory)}: ${answer.spanFiles} span files, ${answer.logFiles} log files.${torn}`,
-    '  Check that: the ID is complete;',
-    '              --dir or THROUGHLINE_DIR names the directory the app writes to;',
-    '              the app has instrumentation.ts, and no OTLP endpoint (spans go there instead of into files);',
-    '              the request is a few seconds old, for spans are written in batches.',
-    '',
-  ].join('\n')
 }
 
 function wholeArgument(value: string): string {
