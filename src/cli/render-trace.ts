@@ -1,9 +1,11 @@
 /** A found trace for people: a header, then each trace's tree. */
 import type { FoundTrace } from '../query/find-trace.js'
+import type { LinkedTraces } from '../query/linked-traces.js'
 import type { TraceTree } from '../query/trace-tree.js'
 import { formatDuration } from './durations.js'
 import { paint, paintRows, type Segment } from './paint.js'
 import { plural } from './plural.js'
+import { linkedLines } from './render-linked.js'
 import { errorOf, keyHitOf } from './span-summary.js'
 import type { Terminal } from './terminal.js'
 import { localTime } from './times.js'
@@ -11,14 +13,29 @@ import { traceHeading } from './trace-heading.js'
 import { treeRows } from './tree-rows.js'
 import { unreadableNote } from './unreadable-note.js'
 
-/** The whole text, with a line end at its end. */
-export function renderTrace(found: FoundTrace, trees: readonly TraceTree[], terminal: Terminal): string {
+/**
+ * The whole text, with a line end at its end.
+ *
+ * @param followed where its links lead; without, a line tells that there are some
+ */
+export function renderTrace(
+  found: FoundTrace,
+  trees: readonly TraceTree[],
+  terminal: Terminal,
+  followed?: LinkedTraces,
+): string {
   const lines = headerLines(found, trees, terminal)
   const startTimeMs = trees[0]?.startTimeMs
   for (const tree of trees) {
     lines.push('')
     if (trees.length > 1) lines.push(traceHeading(tree.traceId, tree.startTimeMs, startTimeMs, terminal))
     lines.push(...paintRows(treeRows(tree, terminal), tree, terminal))
+  }
+  if (followed !== undefined) {
+    lines.push(...linkedLines(followed, { traceIds: found.traceIds, startTimeMs }, terminal))
+  } else if (found.links.length > 0) {
+    const text = `--follow-links shows ${plural(found.links.length, 'linked trace')}`
+    lines.push('', paint([{ text, style: terminal.colors.dim }], terminal.width, terminal).text)
   }
   return `${lines.join('\n')}\n`
 }

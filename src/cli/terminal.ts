@@ -15,6 +15,7 @@ export interface Glyphs {
   dot: string
   flag: string
   back: string
+  forth: string
   cross: string
   times: string
   separator: string
@@ -41,6 +42,7 @@ const UNICODE: Glyphs = {
   dot: '·',
   flag: '⚑',
   back: '↩',
+  forth: '↪',
   cross: '✗',
   times: '×',
   separator: '·',
@@ -58,6 +60,7 @@ const ASCII: Glyphs = {
   dot: '.',
   flag: '!',
   back: '<-',
+  forth: '->',
   cross: 'x',
   times: 'x',
   separator: '-',

@@ -2,6 +2,8 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { MIN_PREFIX_LENGTH } from '../query/asked-id.js'
 import { type FoundTrace, findTrace } from '../query/find-trace.js'
+import { followLinks, type LinkedTraces, MAX_LINKED, MAX_STEPS } from '../query/linked-traces.js'
+import type { StoredLog } from '../query/log-files.js'
 import { buildTraceTrees } from '../query/trace-tree.js'
 import { localDirectory } from '../telemetry/local-directory.js'
 import { noTraceText } from './no-trace.js'
@@ -14,6 +16,7 @@ interface TraceOptions {
   json?: boolean
   color: boolean
   logs: boolean
+  followLinks?: boolean
 }
 
 const HELP = `
@@ -30,9 +33,12 @@ Examples:
   $ throughline trace 4bf92f3577b34da6a3ce929d0e0e4736     a correlation ID or a trace ID
   $ throughline trace 4bf92f                               its beginning, if no other ID begins so
   $ throughline trace 2338842346                           the digest on an error page
-  $ throughline trace 9c1f4a7be0d2c355                     all uses of a key
+  $ throughline trace 9c1f4a7be0d2c355 --follow-links      all uses of a key, and what came of them
   $ throughline trace order-7 --dir ../shop/.throughline   files of another app
   $ throughline trace 4bf92f --json | jq '.spans[].name'   for programs
+
+With --follow-links, what its spans link to and what links to it comes after it: the first use of a key, and later
+ones; what sent a message, and attempts at it; and so on, up to ${MAX_LINKED} traces and ${MAX_STEPS} steps away.
 
 With --json, one document:
   { "id", "foundBy": "correlation" | "trace" | "digest" | "key", "traceIds": [], "correlationIds": [],
@@ -40,7 +46,12 @@ With --json, one document:
                 "startTimeMs", "durationMs", "status", "statusMessage", "attributes": {}, "events": [], "links": [] }],
     "logs":  [{ "timeMs", "level", "message", "service", "traceId", "spanId", "correlationId", "fields": {} }],
     "isTruncated", "unreadableLines" }
-  Times are epoch milliseconds. Spans are flat, by start time.
+and with --follow-links:
+    "linked": [{ "traceId", "distance", "spans": [], "logs": [],
+                 "via": { "direction": "from" | "to", "traceId", "name",
+                          "reason": "key" | "race" | "suspect" | "message" | "attempt" | "other" } }],
+    "linkedLeftOut"
+  Times are epoch milliseconds. Spans are flat, by start time. "via" is the nearer trace, at the other end of the link.
 
 Exit status: 0 found, 1 nothing found or failed, 2 usage.`
 
@@ -55,6 +66,7 @@ export function traceCommand(): Command {
     )
     .option('--dir <path>', 'directory of the files (default: THROUGHLINE_DIR, else .throughline)')
     .option('--json', 'one JSON document instead of the tree')
+    .option('--follow-links', 'show the traces that links lead to, or come from, too')
     .option('--no-logs', 'leave log lines out')
     .option('--no-color', 'no colours; so are NO_COLOR=1 and output that is not a terminal')
     .addHelpText('after', HELP)
@@ -72,16 +84,22 @@ async function trace(id: string, options: TraceOptions): Promise<void> {
     process.exitCode = 1
     return
   }
-  const found: FoundTrace = options.logs ? answer : { ...answer, logs: [] }
-  process.stdout.write(
-    options.json === true
-      ? traceJson(found)
-      : renderTrace(
-          found,
-          buildTraceTrees(found.spans, found.logs),
-          terminalOf(process.stdout, process.env, options.color),
-        ),
-  )
+  const followed = options.followLinks === true ? await followLinks(directory, answer) : undefined
+  process.stdout.write(textOf(answer, followed, options))
+}
+
+function textOf(answer: FoundTrace, followed: LinkedTraces | undefined, options: TraceOptions): string {
+  const shown = <T extends { logs: StoredLog[] }>(trace: T): T =>
+    options.logs ? trace : { ...trace, logs: [] }
+  const found = shown({
+    ...answer,
+    isTruncated: answer.isTruncated || followed?.isTruncated === true,
+    unreadableLines: answer.unreadableLines + (followed?.unreadableLines ?? 0),
+  })
+  const linked = followed && { ...followed, linked: followed.linked.map(shown) }
+  if (options.json === true) return traceJson(found, linked)
+  const trees = buildTraceTrees(found.spans, found.logs)
+  return renderTrace(found, trees, terminalOf(process.stdout, process.env, options.color), linked)
 }
 
 function wholeArgument(value: string): string {

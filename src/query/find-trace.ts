@@ -8,6 +8,7 @@
 import { type AskedId, correlationIdOf, type FoundBy, findMentions, idOfLog, MAX_TRACES } from './asked-id.js'
 import type { StoredLog } from './log-files.js'
 import type { StoredSpan } from './span-files.js'
+import { type LinkedTraceId, neighboursOf } from './trace-links.js'
 import { logsOfTraces, spansOfTraces, type TraceLimits } from './traces-by-id.js'
 
 /** What was found for an ID. */
@@ -23,6 +24,8 @@ export interface FoundTrace {
   /** By start time. */
   traceIds: string[]
   correlationIds: string[]
+  /** Other traces, one step away by a link. They may not be in the files. */
+  links: LinkedTraceId[]
   /** True when there is more than the limits allow. */
   isTruncated: boolean
   /** Lines that have the ID but cannot be read: torn by a crash, or not JSON. */
@@ -59,7 +62,7 @@ async function readTraces(
   limits: TraceLimits,
 ): Promise<FoundTrace> {
   const traceIds = new Set([...all].slice(0, MAX_TRACES))
-  const { spans, ...read } = await spansOfTraces(directory, traceIds, limits)
+  const { spans, inbound, ...read } = await spansOfTraces(directory, traceIds, limits)
   // Lines of the ID that name no trace, or one that was not sampled.
   const also = { containing: [id], isOne: (log: StoredLog) => idOfLog(log, foundBy) === id }
   const { logs, ...readOfLogs } = await logsOfTraces(directory, traceIds, limits, also)
@@ -68,6 +71,7 @@ async function readTraces(
     ...{ kind: 'found', id, foundBy, spans, logs },
     traceIds: [...new Set([...spans.map((span) => span.traceId), ...traceIds])],
     correlationIds: [...new Set(correlationIds)].filter((known) => known !== undefined),
+    links: neighboursOf(spans, inbound).filter(({ traceId }) => !traceIds.has(traceId)),
     isTruncated: read.isTruncated || readOfLogs.isTruncated || all.size > traceIds.size,
     unreadableLines: read.unreadableLines + readOfLogs.unreadableLines,
   }

@@ -1,6 +1,7 @@
 /** The spans and log lines of traces whose IDs are known, in bounded memory. */
 import { readLogs, type StoredLog } from './log-files.js'
 import { readSpans, type StoredSpan } from './span-files.js'
+import { type InboundLink, inboundLinks } from './trace-links.js'
 
 /** Bounds on memory; what lies beyond is left out, and `isTruncated` says so. */
 export interface TraceLimits {
@@ -10,8 +11,11 @@ export interface TraceLimits {
   maxLogs?: number
 }
 
-const MAX_SPANS = 10_000
+export const MAX_SPANS = 10_000
 const MAX_LOGS = 10_000
+
+/** Most traces with a link to these that are remembered. */
+const MAX_LINKING = 10_000
 
 interface Read {
   isTruncated: boolean
@@ -22,6 +26,8 @@ interface Read {
 export interface SpansOfTraces extends Read {
   /** Without repeats, by start time. */
   spans: StoredSpan[]
+  /** From other traces, the earliest of each. They cost no pass of their own: their lines have the same IDs. */
+  inbound: InboundLink[]
 }
 
 export async function spansOfTraces(
@@ -31,12 +37,14 @@ export async function spansOfTraces(
 ): Promise<SpansOfTraces> {
   // A batch that is sent again after a time-out is written twice.
   const spans = new Map<string, StoredSpan>()
+  const inbound = new Map<string, InboundLink>()
   const tally = { files: 0, unreadableLines: 0 }
   let isTruncated = false
   const lines = traceIds.size === 0 ? [] : readSpans(directory, { containing: [...traceIds], tally })
   for await (const span of lines) {
-    if (!traceIds.has(span.traceId)) continue
-    if (spans.size < maxSpans) spans.set(`${span.traceId}:${span.spanId}`, span)
+    if (!traceIds.has(span.traceId)) {
+      for (const link of inboundLinks(span, traceIds)) noteEarliest(inbound, link)
+    } else if (spans.size < maxSpans) spans.set(`${span.traceId}:${span.spanId}`, span)
     else {
       isTruncated = true
       break
@@ -44,6 +52,7 @@ export async function spansOfTraces(
   }
   return {
     spans: [...spans.values()].sort((a, b) => a.startTimeMs - b.startTimeMs),
+    inbound: [...inbound.values()],
     ...{ isTruncated, unreadableLines: tally.unreadableLines },
   }
 }
@@ -78,4 +87,10 @@ export async function logsOfTraces(
   }
   logs.sort((a, b) => (a.timeMs ?? 0) - (b.timeMs ?? 0))
   return { logs, isTruncated, unreadableLines: tally.unreadableLines }
+}
+
+function noteEarliest(inbound: Map<string, InboundLink>, link: InboundLink): void {
+  const known = inbound.get(link.traceId)
+  if (known === undefined ? inbound.size < MAX_LINKING : link.startTimeMs < known.startTimeMs)
+    inbound.set(link.traceId, link)
 }

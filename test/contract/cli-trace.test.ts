@@ -181,7 +181,7 @@ POST /checkout ⚑  303                                                  48.2 ms
     const race = attributes({ 'idempotency.race': true })
     const link = { traceId: ORIGIN, spanId: id('9'), attributes: race }
     writeSpans([span('1', { name: 'POST /pay', attributes: race, links: [link] })])
-    const [, said] = run('trace', TRACE).stdout.split('⚑ ')
+    const [, said] = run('trace', TRACE).stdout.split(/⚑ |\n\n--/)
     expect(said?.replace(/\s+/g, ' ').trim()).toBe(
       `idempotency race two requests missed the key at once, and both did the work trace ${ORIGIN}`,
     )
