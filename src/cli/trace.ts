@@ -22,12 +22,12 @@ interface TraceOptions {
 const HELP = `
 Reads the span and log files that the app writes when no OTLP endpoint is configured.
 
-What it is found by:
-  correlation ID    the x-correlation-id of a response; all traces that have it
-  trace ID
-  digest            that Next shows on its error page; whole
-  hash of a key     as spans and \`throughline keys\` have it; whole: its first use, then those that repeat it
-What is all of an ID goes before what only begins so, and an ID of a request before a digest or a hash.
+A request is found by:
+  correlation ID    the x-correlation-id of a response; all its traces, also of messages that it sent
+  trace ID          one trace
+  digest            what Next shows on its error page
+  hash of a key     what \`throughline keys\` shows; its first use, then those that repeat it
+Of the first two the beginning is enough. A whole ID goes before a beginning, and these two before the others.
 
 Examples:
   $ throughline trace 4bf92f3577b34da6a3ce929d0e0e4736     a correlation ID or a trace ID
