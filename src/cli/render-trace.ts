@@ -66,8 +66,8 @@ function idsIn(
   { id, foundBy, traceIds, correlationIds }: FoundTrace,
   trees: readonly TraceTree[],
 ): { label: string; id: string; count?: string }[] {
-  const isOne = trees.length <= 1
-  const count = isOne ? '' : `  ${plural(traceIds.length, 'trace')}`
+  const headed = trees.length > 1 ? trees.flatMap((tree) => tree.traceId ?? []) : []
+  const count = headed.length > 1 ? `  ${plural(headed.length, 'trace')}` : ''
   const listed = (label: string, ids: readonly string[]) =>
     ids.map((each, index) => ({
       label: index === 0 ? label : '',
@@ -76,10 +76,13 @@ function idsIn(
     }))
   return [
     ...(foundBy === 'digest' || foundBy === 'key' ? listed(foundBy, [id]) : []),
-    ...listed('trace', isOne ? traceIds : []),
+    ...listed(
+      'trace',
+      traceIds.filter((each) => !headed.includes(each)),
+    ),
     ...listed(
       'correlation',
-      correlationIds.filter((each) => isOne || each === id || !traceIds.includes(each)),
+      correlationIds.filter((each) => each === id || !headed.includes(each)),
     ),
   ]
 }
