@@ -1,21 +1,41 @@
 /** A found trace for people: a header, then each trace's tree. */
 import type { FoundTrace } from '../query/find-trace.js'
+import type { LinkedTraces } from '../query/linked-traces.js'
 import type { TraceTree } from '../query/trace-tree.js'
 import { formatDuration } from './durations.js'
 import { paint, paintRows, type Segment } from './paint.js'
+import { plural } from './plural.js'
+import { linkedLines } from './render-linked.js'
 import { errorOf, keyHitOf } from './span-summary.js'
 import type { Terminal } from './terminal.js'
 import { localTime } from './times.js'
+import { traceHeading } from './trace-heading.js'
 import { treeRows } from './tree-rows.js'
 import { unreadableNote } from './unreadable-note.js'
 
-/** The whole text, with a line end at its end. */
-export function renderTrace(found: FoundTrace, trees: readonly TraceTree[], terminal: Terminal): string {
+/**
+ * The whole text, with a line end at its end.
+ *
+ * @param followed where its links lead; without, a line tells that there are some
+ */
+export function renderTrace(
+  found: FoundTrace,
+  trees: readonly TraceTree[],
+  terminal: Terminal,
+  followed?: LinkedTraces,
+): string {
   const lines = headerLines(found, trees, terminal)
+  const startTimeMs = trees[0]?.startTimeMs
   for (const tree of trees) {
     lines.push('')
-    if (trees.length > 1) lines.push(treeHeading(tree, trees, terminal))
+    if (trees.length > 1) lines.push(traceHeading(tree.traceId, tree.startTimeMs, startTimeMs, terminal))
     lines.push(...paintRows(treeRows(tree, terminal), tree, terminal))
+  }
+  if (followed !== undefined) {
+    lines.push(...linkedLines(followed, { traceIds: found.traceIds, startTimeMs }, terminal))
+  } else if (found.links.length > 0) {
+    const text = `--follow-links shows ${plural(found.links.length, 'linked trace')}`
+    lines.push('', paint([{ text, style: terminal.colors.dim }], terminal.width, terminal).text)
   }
   return `${lines.join('\n')}\n`
 }
@@ -25,12 +45,10 @@ function headerLines(found: FoundTrace, trees: readonly TraceTree[], terminal: T
   const services = [...new Set(found.spans.map((span) => span.service).filter((name) => name !== undefined))]
   const line = (label: string, segments: Segment[], maxWidth = terminal.width) =>
     paint([{ text: label.padEnd(13), style: colors.dim }, ...segments], maxWidth, terminal).text
-  // IDs are there to be pasted: never cut.
-  const idLines = (label: string, ids: readonly string[]) =>
-    ids.map((id, index) =>
-      line(index === 0 ? label : '', [{ text: id, style: colors.bold }], Number.POSITIVE_INFINITY),
-    )
-  const lines = [...idLines('trace', found.traceIds), ...idLines('correlation', found.correlationIds)]
+  const lines = idsIn(found, trees).map(({ label, id, count = '' }) =>
+    // IDs are there to be pasted: never cut.
+    line(label, [{ text: id, style: colors.bold }, { text: count }], Number.POSITIVE_INFINITY),
+  )
   if (services.length > 0) lines.push(line('service', [{ text: services.join(', ') }]))
   const [first] = trees
   if (first !== undefined) {
@@ -41,6 +59,32 @@ function headerLines(found: FoundTrace, trees: readonly TraceTree[], terminal: T
   if (found.unreadableLines > 0)
     lines.push(line('', [{ text: unreadableNote(found.unreadableLines), style: colors.yellow }]))
   return lines
+}
+
+/** The ID that was asked for when no trace is named by it, then those of the trace; of several, each has its heading. */
+function idsIn(
+  { id, foundBy, traceIds, correlationIds }: FoundTrace,
+  trees: readonly TraceTree[],
+): { label: string; id: string; count?: string }[] {
+  const headed = trees.length > 1 ? trees.flatMap((tree) => tree.traceId ?? []) : []
+  const count = headed.length > 1 ? `  ${plural(headed.length, 'trace')}` : ''
+  const listed = (label: string, ids: readonly string[]) =>
+    ids.map((each, index) => ({
+      label: index === 0 ? label : '',
+      id: each,
+      ...(each === id ? { count } : {}),
+    }))
+  return [
+    ...(foundBy === 'digest' || foundBy === 'key' ? listed(foundBy, [id]) : []),
+    ...listed(
+      'trace',
+      traceIds.filter((each) => !headed.includes(each)),
+    ),
+    ...listed(
+      'correlation',
+      correlationIds.filter((each) => each === id || !headed.includes(each)),
+    ),
+  ]
 }
 
 function startSegments(startTimeMs: number, { colors, glyphs }: Terminal): Segment[] {
@@ -78,19 +122,4 @@ function totalSegments(
     { text: formatDuration(Math.max(0, endMs - startMs)) },
     ...counts.flatMap((count) => [separator, count]),
   ]
-}
-
-function treeHeading(tree: TraceTree, trees: readonly TraceTree[], terminal: Terminal): string {
-  const { colors } = terminal
-  const laterMs = tree.startTimeMs - (trees[0]?.startTimeMs ?? tree.startTimeMs)
-  const when = laterMs > 0 ? `  ${formatDuration(laterMs)} later` : ''
-  const segments: Segment[] = [
-    { text: tree.traceId === undefined ? 'no trace' : `trace ${tree.traceId}`, style: colors.underline },
-    { text: when, style: colors.dim },
-  ]
-  return paint(segments, Number.POSITIVE_INFINITY, terminal).text
-}
-
-function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
 }

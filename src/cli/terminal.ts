@@ -16,6 +16,7 @@ export interface Glyphs {
   flag: string
   back: string
   found: string
+  forth: string
   cross: string
   times: string
   separator: string
@@ -43,6 +44,7 @@ const UNICODE: Glyphs = {
   flag: '⚑',
   back: '↩',
   found: '›',
+  forth: '↪',
   cross: '✗',
   times: '×',
   separator: '·',
@@ -61,6 +63,7 @@ const ASCII: Glyphs = {
   flag: '!',
   back: '<-',
   found: '>',
+  forth: '->',
   cross: 'x',
   times: 'x',
   separator: '-',

@@ -1,4 +1,5 @@
 import type { FoundTrace } from '../query/find-trace.js'
+import type { LinkedTraces } from '../query/linked-traces.js'
 import { printableDocument } from './printable.js'
 
 /**
@@ -6,8 +7,11 @@ import { printableDocument } from './printable.js'
  * their parents by `parentSpanId`; times are epoch milliseconds. Parses to what was written; only its
  * spelling keeps control characters from a terminal.
  */
-export function traceJson(found: FoundTrace): string {
-  const { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines } = found
-  const document = { id, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines }
-  return printableDocument(document)
+export function traceJson(found: FoundTrace, followed?: LinkedTraces): string {
+  const { id, foundBy, traceIds, correlationIds, spans, logs, isTruncated, unreadableLines } = found
+  return printableDocument({
+    ...{ id, foundBy, traceIds, correlationIds, spans, logs },
+    ...(followed && { linked: followed.linked, linkedLeftOut: followed.leftOut }),
+    ...{ isTruncated, unreadableLines },
+  })
 }

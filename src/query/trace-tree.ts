@@ -34,16 +34,13 @@ export interface TraceTree {
  * One tree per trace, by start time. Every span and every log line is in exactly one place, whatever the
  * parent pointers say: a cycle is cut, a missing parent makes a root.
  *
- * A log line lies under its span; when that span is not there, under the root of its trace; when it names no
- * trace, under the root of the first.
+ * A log line lies under its span; when that span is not there, under the root of its trace, or beside the spans when
+ * the root is not there either. One that names no trace belongs to the one that had begun last.
  */
 export function buildTraceTrees(spans: readonly StoredSpan[], logs: readonly StoredLog[]): TraceTree[] {
   const spansByTrace = groupBy(spans, (span) => span.traceId)
-  const earliest = spans.reduce<StoredSpan | undefined>(
-    (first, span) => (first === undefined || span.startTimeMs < first.startTimeMs ? span : first),
-    undefined,
-  )
-  const logsByTrace = groupBy(logs, (log) => log.traceId ?? earliest?.traceId)
+  const traceAt = tracesByTime(spansByTrace)
+  const logsByTrace = groupBy(logs, (log) => log.traceId ?? traceAt(log.timeMs))
   const traceIds = new Set([...spansByTrace.keys(), ...logsByTrace.keys()])
   return [...traceIds]
     .map((traceId) =>
@@ -54,6 +51,19 @@ export function buildTraceTrees(spans: readonly StoredSpan[], logs: readonly Sto
       ),
     )
     .sort((a, b) => a.startTimeMs - b.startTimeMs)
+}
+
+/** Tells which trace had begun last at a time; the first one for what is before all. */
+function tracesByTime(
+  spansByTrace: ReadonlyMap<string, readonly StoredSpan[]>,
+): (timeMs: number | undefined) => string | undefined {
+  const starts = [...spansByTrace]
+    .map(([traceId, spans]) => ({ traceId, startTimeMs: extentOf(spans, []).startTimeMs }))
+    .sort((a, b) => a.startTimeMs - b.startTimeMs)
+  return (timeMs) => {
+    const begun = starts.findLast(({ startTimeMs }) => timeMs !== undefined && startTimeMs <= timeMs)
+    return (begun ?? starts[0])?.traceId
+  }
 }
 
 function buildTree(
@@ -113,9 +123,9 @@ function linkToParents(nodes: ReadonlyMap<string, SpanNode>): SpanNode[] {
   return roots
 }
 
-// The request's own span: an orphan may have started earlier by another machine's clock.
+// The request's own span. An orphan is none: what it lies in was not written, and neither does a line lie in it.
 function requestRoot(roots: readonly SpanNode[]): SpanNode | undefined {
-  return roots.find((root) => !root.isOrphan) ?? roots[0]
+  return roots.find((root) => !root.isOrphan)
 }
 
 /** `Map.groupBy`, which Node has from 21 on only. */

@@ -74,6 +74,34 @@ describe('throughline compact', () => {
     expect(run('logs', 'level = fatal', folder).status).toBe(1)
   })
 
+  it('leaves what throughline trace finds as it was, each line once whichever of its IDs are asked for', () => {
+    const [keyHash, digest, other] = ['9c1f4a7be0d2c355', '2338842346', 'a'.repeat(32)]
+    const request = { correlation_id: 'order-7', trace_id: ID, idempotency: { key_hash: keyHash } }
+    const lines = [
+      { time: START, msg: 'placed', ...request },
+      { time: START + 1, msg: 'failed', ...request, err: { message: 'no', digest } },
+      { time: START + 2, msg: 'sent', ...request, trace_id: other, correlation_id: ID },
+      { time: START + 3, msg: 'of another' },
+    ]
+    const directory = mkdtempSync(join(tmpdir(), 'throughline-compact-'))
+    folders.push(directory)
+    const folder = logFolder({ 'c.ndjson': lines.map((line) => `${JSON.stringify(line)}\n`).join('') })
+    renameSync(folder, join(directory, 'logs'))
+    const answers = () =>
+      ['order-7', keyHash, digest, other, ID].map((id) => {
+        const { traceIds, logs } = JSON.parse(run('trace', id, '--dir', directory, '--json').stdout)
+        return {
+          id,
+          traceIds: traceIds.sort(),
+          logs: logs.map(({ message }: { message: string }) => message),
+        }
+      })
+    const before = answers()
+    expect(before.slice(0, 4).map(({ logs }) => logs.length)).toEqual([2, 3, 2, 1])
+    expect(run('compact', join(directory, 'logs')).status).toBe(0)
+    expect(answers()).toEqual(before)
+  })
+
   it('keeps lines that are no JSON, and lines that only JavaScript reads, as text', () => {
     const odd = ['not json', '{"torn":', '{"msg":"half \\ud83d of a pair"}']
     const folder = logFolder({ 'c.ndjson': `${odd.join('\n')}\n{"msg":"whole"}` })

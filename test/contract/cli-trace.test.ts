@@ -18,6 +18,7 @@ import { findTrace } from '../../src/query/find-trace.ts'
 import { buildTraceTrees } from '../../src/query/trace-tree.ts'
 
 const TRACE = '4bf92f3577b34da6a3ce929d0e0e4736'
+const KEY_HASH = '9c1f4a7be0d2c355'
 const ORIGIN = 'a1e2c8d07f6b4c3f9d5e0b1a2c3d4e5f'
 const START_MS = Date.UTC(2026, 10, 24, 4, 15, 0, 123)
 
@@ -92,6 +93,85 @@ POST /checkout ⚑  303                                                  48.2 ms
     )
   })
 
+  it('finds by the digest on an error page, and says so', () => {
+    writeCheckout()
+    writeLogs([{ ...requestError('2338842346'), trace_id: TRACE, span_id: id('2') }])
+    const { status, stdout } = run('trace', '2338842346')
+    expect(status).toBe(0)
+    expect(stdout).toMatch(
+      new RegExp(`^digest       2338842346\ntrace        ${TRACE}\ncorrelation  order-7\n`),
+    )
+    expect(stdout).toContain('├╴ error  request error')
+    expect(json('2338842346')).toMatchObject({ id: '2338842346', foundBy: 'digest', spans: { length: 4 } })
+  })
+
+  it('finds a line alone by its digest when no trace has it', () => {
+    writeLogs([requestError('77'), requestError('770')])
+    expect(json('77')).toMatchObject({ traceIds: [], logs: [{ fields: { err: { digest: '77' } } }] })
+  })
+
+  it('finds by the hash of a key, in spans, events and log lines, its traces oldest first', () => {
+    const [inSpan, inEvent, inLog] = ['a'.repeat(32), 'b'.repeat(32), 'c'.repeat(32)]
+    const key = attributes({ 'idempotency.key_hash': KEY_HASH })
+    writeSpans([
+      span('1', { traceId: inLog, name: 'third', startMs: 2000 }),
+      span('1', {
+        traceId: inEvent,
+        name: 'second',
+        startMs: 1000,
+        events: [{ name: 'x', attributes: key }],
+      }),
+      span('1', { traceId: inSpan, name: 'first', attributes: key }),
+      span('1', {
+        traceId: TRACE,
+        name: 'other',
+        attributes: attributes({ 'idempotency.key_hash': 'f'.repeat(16) }),
+      }),
+    ])
+    writeLogs([{ msg: 'x', time: START_MS, trace_id: inLog, idempotency: { key_hash: KEY_HASH } }])
+    const { status, stdout } = run('trace', KEY_HASH)
+    expect(status).toBe(0)
+    expect(stdout).toMatch(new RegExp(`^key          ${KEY_HASH}  3 traces\nservice `))
+    expect(stdout).toMatch(
+      new RegExp(
+        `\ntrace ${inSpan}\nfirst .*\n\ntrace ${inEvent}  1.00 s later\nsecond .*\n\ntrace ${inLog}  2.00 s later\nthird `,
+      ),
+    )
+    expect(json(KEY_HASH.toUpperCase())).toMatchObject({
+      ...{ id: KEY_HASH, foundBy: 'key', traceIds: [inSpan, inEvent, inLog] },
+    })
+  })
+
+  it('takes a digest or the hash of a key whole only', () => {
+    writeCheckout()
+    writeLogs([requestError('2338842346')])
+    for (const beginning of ['233884234', KEY_HASH.slice(0, 15)])
+      expect(run('trace', beginning)).toMatchObject({ status: 1, stdout: '' })
+  })
+
+  it('takes an ID of a request for it before a digest or a hash, and these before the beginning of an ID', () => {
+    const [long, same] = [`${KEY_HASH}${'0'.repeat(16)}`, 'b'.repeat(32)]
+    const key = attributes({ 'idempotency.key_hash': KEY_HASH })
+    const spans = [span('1', { traceId: long, name: 'begins so' })]
+    writeSpans(spans)
+    expect(json(KEY_HASH)).toMatchObject({ id: long, foundBy: 'trace' })
+
+    writeLogs([{ ...requestError(KEY_HASH), trace_id: ORIGIN }])
+    expect(json(KEY_HASH)).toMatchObject({ id: KEY_HASH, foundBy: 'digest', traceIds: [ORIGIN] })
+
+    spans.push(span('1', { traceId: same, attributes: attributes({ 'correlation.id': KEY_HASH }) }))
+    writeSpans([...spans, span('1', { attributes: key })])
+    expect(json(KEY_HASH)).toMatchObject({ id: KEY_HASH, foundBy: 'correlation', traceIds: [same] })
+  })
+
+  it('tells a trace ID that is no correlation ID from one that is', () => {
+    writeCheckout()
+    expect(json(TRACE)).toMatchObject({ foundBy: 'trace' })
+    expect(json('4bf92f')).toMatchObject({ id: TRACE, foundBy: 'trace' })
+    writeSpans([span('1', { attributes: attributes({ 'correlation.id': TRACE }) })])
+    expect(json(TRACE)).toMatchObject({ foundBy: 'correlation', traceIds: [TRACE] })
+  })
+
   it('shows log lines alone when a request left no spans', () => {
     writeLogs([{ level: 30, time: START_MS, msg: 'lonely', correlation_id: 'order-9' }])
     expect(run('trace', 'order-9').stdout).toContain('info  lonely')
@@ -101,7 +181,7 @@ POST /checkout ⚑  303                                                  48.2 ms
     const race = attributes({ 'idempotency.race': true })
     const link = { traceId: ORIGIN, spanId: id('9'), attributes: race }
     writeSpans([span('1', { name: 'POST /pay', attributes: race, links: [link] })])
-    const [, said] = run('trace', TRACE).stdout.split('⚑ ')
+    const [, said] = run('trace', TRACE).stdout.split(/⚑ |\n\n--/)
     expect(said?.replace(/\s+/g, ' ').trim()).toBe(
       `idempotency race two requests missed the key at once, and both did the work trace ${ORIGIN}`,
     )
@@ -305,6 +385,10 @@ function run(...given: (string | Record<string, string>)[]) {
   return { status, stdout, stderr }
 }
 
+function json(id: string): unknown {
+  return JSON.parse(run('trace', id, '--json').stdout)
+}
+
 async function rendered(
   stream: { isTTY?: boolean; columns?: number },
   env: Record<string, string>,
@@ -317,6 +401,7 @@ async function rendered(
 
 interface GivenSpan {
   links?: unknown[]
+  events?: unknown[]
   traceId?: string
   parentSpanId?: string
   name?: string
@@ -369,11 +454,16 @@ function writeLogs(entries: object[]): void {
   )
 }
 
+/** The line that `onRequestError` writes, but for what it has of the request. */
+function requestError(digest: string) {
+  return { level: 50, time: START_MS + 4, err: { message: 'no stock', digest }, msg: 'request error' }
+}
+
 /** A request whose key was used before. */
 function writeCheckout({ name = 'POST /checkout' } = {}): void {
   const hit = {
     ...{ 'idempotency.hit': true, 'idempotency.hits': 3, 'idempotency.outcome': 'replay' },
-    ...{ 'idempotency.key_hash': '9c1f4a7be0d2c355', 'idempotency.age_ms': 2104 },
+    ...{ 'idempotency.key_hash': KEY_HASH, 'idempotency.age_ms': 2104 },
     'idempotency.origin.trace_id': ORIGIN,
   }
   const insert = 'INSERT INTO orders\n  VALUES ($1, $2)'

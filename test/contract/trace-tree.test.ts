@@ -70,6 +70,64 @@ describe('the tree of a trace', () => {
     ])
   })
 
+  it('puts a log line beside the spans, in time, when the request itself was not written', () => {
+    const spans = [
+      span('first', 'request', { startTimeMs: 10 }),
+      span('second', 'request', { startTimeMs: 30 }),
+    ]
+    const logs = [
+      log('before', { spanId: 'request', timeMs: 5 }),
+      log('between', { spanId: 'request', timeMs: 20 }),
+      log('in second', { spanId: 'second', timeMs: 31 }),
+      log('after', { spanId: 'request', timeMs: 50 }),
+    ]
+    expect(outline(buildTraceTrees(spans, logs))).toEqual([
+      '"before"',
+      'first!',
+      '"between"',
+      'second!',
+      ' "in second"',
+      '"after"',
+    ])
+  })
+
+  it('keeps a log line from after the end of the request, last under the span that wrote it', () => {
+    const spans = [
+      span('request', undefined, { startTimeMs: 0, durationMs: 20 }),
+      span('render', 'request', { startTimeMs: 5, durationMs: 10 }),
+      span('late', 'request', { startTimeMs: 40 }),
+    ]
+    const logs = [
+      log('after all', { spanId: 'request', timeMs: 60 }),
+      log('after the request', { spanId: 'request', timeMs: 30 }),
+      log('after render', { spanId: 'render', timeMs: 70 }),
+    ]
+    const trees = buildTraceTrees(spans, logs)
+    expect(outline(trees)).toEqual([
+      'request',
+      ' render',
+      '  "after render"',
+      ' "after the request"',
+      ' late',
+      ' "after all"',
+    ])
+    expect(trees).toMatchObject([{ startTimeMs: 0, durationMs: 41 }])
+  })
+
+  it('gives a log line that names no trace to the trace that had begun last', () => {
+    const spans = [
+      span('second', undefined, { traceId: 'b', startTimeMs: 50 }),
+      span('first', undefined, { traceId: 'a', startTimeMs: 10 }),
+    ]
+    const logs = [5, 10, 49, 50, 99, undefined].map((timeMs) =>
+      log(`at ${timeMs}`, { traceId: undefined, timeMs }),
+    )
+    expect(outline(buildTraceTrees(spans, logs))).toEqual([
+      ...['first', ' "at undefined"', ' "at 5"', ' "at 10"', ' "at 49"'],
+      ...['second', ' "at 50"', ' "at 99"'],
+    ])
+  })
+
   it('takes a span for an orphan only when its missing parent was local', () => {
     const [tree] = buildTraceTrees(
       [span('called', 'elsewhere', { isParentRemote: true }), span('lost', 'gone', {})],

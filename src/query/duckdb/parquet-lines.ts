@@ -38,8 +38,7 @@ interface Statement {
 }
 
 function statementsOf(files: string, { filter, containing }: ParquetQuery): Statement[] {
-  if (filter === undefined && containing !== undefined)
-    return containing.flatMap((text) => containingStatements(files, text))
+  if (filter === undefined && containing !== undefined) return containingStatements(files, containing)
   const { fields, condition, isOpen, parameters } = compileForDuckdb(filter)
   const pruning = pruningOf(filter, parameters.length + 1)
   return [
@@ -52,23 +51,32 @@ function statementsOf(files: string, { filter, containing }: ParquetQuery): Stat
   ]
 }
 
-/** A whole ID is asked of the columns with bloom filters, which read one column at a time. */
-function containingStatements(files: string, text: string): Statement[] {
+/**
+ * Whole IDs are asked of the columns with bloom filters, which read one column at a time. What one statement finds,
+ * the later ones do not: a line may have several of the texts.
+ */
+function containingStatements(files: string, containing: readonly string[]): Statement[] {
   const lines = `SELECT json::VARCHAR FROM read_parquet(${files}) WHERE`
-  if (!WHOLE_ID.test(text))
-    return [
-      {
-        sql: `${lines} contains(json::VARCHAR, $1::VARCHAR)`,
-        parameters: [JSON.stringify(text).slice(1, -1)],
-      },
+  const ids = containing.filter((text) => WHOLE_ID.test(text))
+  const texts = containing.filter((text) => !WHOLE_ID.test(text))
+  const list = ids.map((_, index) => `$${index + 1}::VARCHAR`).join(', ')
+  const isWithout = (column: string) => `coalesce(${column}, '') NOT IN (${list})`
+  const statements: Statement[] = []
+  if (ids.length > 0)
+    statements.push(
+      { sql: `${lines} correlation_id IN (${list})`, parameters: ids },
+      { sql: `${lines} trace_id IN (${list}) AND ${isWithout('correlation_id')}`, parameters: ids },
+    )
+  if (texts.length > 0) {
+    const has = texts.map((_, index) => `contains(json::VARCHAR, $${ids.length + index + 1}::VARCHAR)`)
+    const conditions = [
+      `(${has.join(' OR ')})`,
+      ...(ids.length === 0 ? [] : [isWithout('correlation_id'), isWithout('trace_id')]),
     ]
-  return [
-    { sql: `${lines} correlation_id = $1::VARCHAR`, parameters: [text] },
-    {
-      sql: `${lines} trace_id = $1::VARCHAR AND correlation_id IS DISTINCT FROM $1::VARCHAR`,
-      parameters: [text],
-    },
-  ]
+    const inJson = texts.map((text) => JSON.stringify(text).slice(1, -1))
+    statements.push({ sql: `${lines} ${conditions.join(' AND ')}`, parameters: [...ids, ...inJson] })
+  }
+  return statements
 }
 
 const WHOLE_ID = /^[0-9a-f]{32}$/

@@ -1,0 +1,4 @@
+/** `1 span`, `2 spans` */
+export function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}
