@@ -8,6 +8,10 @@ export interface BenchOptions {
   seconds: number
   /** Requests in flight. */
   connections: number
+  /** Of a log file. */
+  lines: number
+  /** Log files. */
+  files: number
 }
 
 export interface Benchmark {

@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util'
 import type { Benchmark, BenchOptions } from './benchmark.ts'
 import { clients } from './clients/index.ts'
 import { idempotency } from './idempotency/index.ts'
+import { logs } from './logs/index.ts'
 import { outbox } from './outbox/index.ts'
 import { endAll } from './processes.ts'
 import { requestOverhead } from './request-overhead/index.ts'
@@ -12,9 +13,10 @@ const BENCHMARKS: Record<string, Benchmark> = {
   idempotency,
   clients,
   outbox,
+  logs,
 }
 
-const DEFAULTS: BenchOptions = { rounds: 3, seconds: 6, connections: 8 }
+const DEFAULTS: BenchOptions = { rounds: 3, seconds: 6, connections: 8, lines: 1_000_000, files: 1 }
 
 const USAGE = `Usage: npm run bench -- <name> [options]
 
@@ -26,6 +28,8 @@ ${Object.entries(BENCHMARKS)
   --rounds <number>       rounds, each with every set-up in another order (default ${DEFAULTS.rounds})
   --seconds <number>      length of one timed run (default ${DEFAULTS.seconds})
   --connections <number>  requests in flight (default ${DEFAULTS.connections})
+  --lines <number>        of a log file (default ${DEFAULTS.lines})
+  --files <number>        log files that are compacted and asked together (default ${DEFAULTS.files})
   --json                  one JSON object as the last line of standard output, instead of the table
   --help                  this text
 
@@ -53,6 +57,8 @@ async function main(): Promise<number> {
     rounds: positiveInteger('rounds', values.rounds),
     seconds: positiveInteger('seconds', values.seconds),
     connections: positiveInteger('connections', values.connections),
+    lines: positiveInteger('lines', values.lines),
+    files: positiveInteger('files', values.files),
   }
   const { result, table } = await benchmark.run(options)
   console.log(values.json ? JSON.stringify(result) : `\n${table}`)
@@ -67,6 +73,8 @@ function readArguments() {
         rounds: { type: 'string' },
         seconds: { type: 'string' },
         connections: { type: 'string' },
+        lines: { type: 'string' },
+        files: { type: 'string' },
         json: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },

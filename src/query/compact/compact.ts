@@ -6,7 +6,7 @@ import * as fs from 'node:fs'
 import { basename, join } from 'node:path'
 import { ThroughlineError } from '../../errors.js'
 import { newestTimeMs } from '../duckdb/parquet-lines.js'
-import { stagedLine, writeParquet } from '../duckdb/write-parquet.js'
+import { type StagedLines, stagedLine, writeParquet } from '../duckdb/write-parquet.js'
 import { type ReadTally, unreadable } from '../ndjson-files.js'
 import { filesAt, isParquet } from '../sources.js'
 import { endReplacement, replaceSources, restName } from './journal.js'
@@ -106,11 +106,12 @@ async function compactFiles(
   const staged = `${planned.parquet}.staged`
   try {
     const { lines, restLines } = await stage(sources, staged, copies.rest, onBytes)
-    if (lines === 0) return false
+    if (lines.count === 0) return false
     await writeParquet(staged, copies.parquet, lines)
     const parquet = basename(planned.parquet)
     const rest = restLines === 0 ? undefined : restName(parquet)
-    Object.assign(planned, { lines, restLines, bytesAfter: sizeOf(copies.parquet) + sizeOf(copies.rest) })
+    const bytesAfter = sizeOf(copies.parquet) + sizeOf(copies.rest)
+    Object.assign(planned, { lines: lines.count, restLines, bytesAfter })
     replaceSources(folder, copies, {
       parquet,
       rest,
@@ -148,10 +149,11 @@ async function stage(
   staged: string,
   rest: string,
   onBytes: (read: number) => void,
-): Promise<{ lines: number; restLines: number }> {
+): Promise<{ lines: StagedLines; restLines: number }> {
   const files = { lines: new BufferedFile(staged), rest: new BufferedFile(rest) }
   const tally: ReadTally = { files: 0, unreadableLines: 0 }
-  let [lines, restLines] = [0, 0]
+  const lines: StagedLines = { count: 0, longest: 0 }
+  let restLines = 0
   try {
     for await (const { entry, text } of mergeByTime(
       sources.map(({ file }) => file),
@@ -160,7 +162,8 @@ async function stage(
       const line = entry === undefined ? undefined : stagedLine(entry, text)
       if (line !== undefined) {
         files.lines.write(line)
-        lines += 1
+        lines.count += 1
+        lines.longest = Math.max(lines.longest, line.length)
       } else if (text.trim() !== '') {
         files.rest.write(`${text}\n`)
         restLines += 1

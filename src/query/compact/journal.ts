@@ -14,6 +14,8 @@ import { asObject, objectsOf } from '../loose-json.js'
 
 const JOURNAL = 'compact.journal'
 
+const BLOCK_BYTES = 256 * 1024
+
 /** Names, in the folder of the journal. */
 export interface Replacement {
   parquet: string
@@ -79,12 +81,24 @@ function removeSource(folder: string, { name, bytes }: { name: string; bytes: nu
   const removed = join(folder, `${name}.removed`)
   if (fs.existsSync(join(folder, name))) fs.renameSync(join(folder, name), removed)
   else if (!fs.existsSync(removed)) return
-  const written = fs.readFileSync(removed).subarray(bytes)
-  if (written.length > 0) {
-    fs.appendFileSync(join(folder, rest), written)
+  if (fs.statSync(removed).size > bytes) {
+    appendFrom(removed, bytes, join(folder, rest))
     sync(join(folder, rest))
   }
   fs.rmSync(removed)
+}
+
+/** By blocks: it may be more than Node reads at once, which is 2 GB. */
+function appendFrom(source: string, offset: number, target: string): void {
+  const descriptor = fs.openSync(source, 'r')
+  const block = Buffer.allocUnsafe(BLOCK_BYTES)
+  for (let at = offset; ; ) {
+    const bytesRead = fs.readSync(descriptor, block, 0, block.length, at)
+    if (bytesRead === 0) break
+    fs.appendFileSync(target, block.subarray(0, bytesRead))
+    at += bytesRead
+  }
+  fs.closeSync(descriptor)
 }
 
 /** Undefined where there is none. It is renamed into its place, so it is never half written. */

@@ -23,6 +23,12 @@ const LONE_SURROGATE =
 /** Longer ones are left where they are, in UTF-16 units: DuckDB's buffers are twice as large as the longest line. */
 const MAX_LINE_LENGTH = 4 * 1024 * 1024
 
+/** A line is read as one that is so long, in UTF-16 units: of smaller buffers there would be more, and not less memory. */
+const MIN_LINE_LENGTH = 512 * 1024
+
+/** The longest that UTF-8 makes of a UTF-16 unit. */
+const BYTES_OF_UNIT = 3
+
 /** A line of the file that `writeParquet` takes, with its line end; undefined for one that it cannot take. */
 export function stagedLine(entry: LogEntry, text: string): string | undefined {
   if (text.length > MAX_LINE_LENGTH || LONE_SURROGATE.test(text)) return undefined
@@ -31,21 +37,28 @@ export function stagedLine(entry: LogEntry, text: string): string | undefined {
   return `${values.join(SEPARATOR)}${SEPARATOR}${text.trim()}\n`
 }
 
+/** Lines that were staged. */
+export interface StagedLines {
+  count: number
+  /** Of the longest, in UTF-16 units. */
+  longest: number
+}
+
 /**
  * Writes the staged lines, in their order, and reads them back.
  *
- * @param lines how many there are
  * @throws {Error} when another number, or other lines, are read back
  * @throws {ThroughlineError} `PACKAGE_MISSING`
  */
-export async function writeParquet(staged: string, path: string, lines: number): Promise<void> {
-  // One thread, for each holds a group of lines and its dictionaries: about 250 MB in all.
+export async function writeParquet(staged: string, path: string, lines: StagedLines): Promise<void> {
+  // One thread, for each holds a group of lines and its dictionaries.
   const { connection, close } = await openDuckdb({ threads: '1', memory_limit: '128MB' })
   try {
     const columns = [...LOG_COLUMNS.map(({ name, type }) => `${name}: '${type}'`), `json: 'JSON'`].join(', ')
+    const lineBytes = BYTES_OF_UNIT * Math.max(lines.longest, MIN_LINE_LENGTH)
     const relation = `read_csv(${quoted(staged)}, columns = {${columns}}, delim = '${SEPARATOR}', nullstr = '${ABSENT}',
-      quote = '', escape = '', header = false, auto_detect = false, max_line_size = ${4 * MAX_LINE_LENGTH},
-      buffer_size = ${8 * MAX_LINE_LENGTH})`
+      quote = '', escape = '', header = false, auto_detect = false, max_line_size = ${lineBytes},
+      buffer_size = ${2 * lineBytes})`
     await connection.run(
       `COPY (SELECT * FROM ${relation}) TO ${quoted(path)}
        (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE ${GROUP_LINES}, DICTIONARY_SIZE_LIMIT ${GROUP_LINES})`,
@@ -56,8 +69,8 @@ export async function writeParquet(staged: string, path: string, lines: number):
       `${sums} FROM ${relation} UNION ALL ${sums} FROM read_parquet(${quoted(path)})`,
     )
     const [given, readBack] = reader.getRows().map((row) => row.join(' '))
-    if (given !== readBack || !given?.startsWith(`${lines} `))
-      throw new Error(`${path}: ${lines} lines were written, and something else was read back.`)
+    if (given !== readBack || !given?.startsWith(`${lines.count} `))
+      throw new Error(`${path}: ${lines.count} lines were written, and something else was read back.`)
   } finally {
     close()
   }
