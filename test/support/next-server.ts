@@ -92,12 +92,17 @@ export async function startApp(
     await closed
   }
   const url = `http://127.0.0.1:${port}`
-  await eventually(async () => {
-    if (child.exitCode !== null) throw new Error(`next ${mode} ended:\n${output}`)
-    const answer = await fetch(url + warmUpPath)
-    await answer.arrayBuffer()
-    if (answer.status >= 500) throw new Error(`${answer.status} while starting:\n${output}`)
-  }, 60_000)
+  try {
+    await eventually(async () => {
+      if (child.exitCode !== null) throw new Error(`next ${mode} ended:\n${output}`)
+      const answer = await fetch(url + warmUpPath)
+      await answer.arrayBuffer()
+      if (answer.status >= 500) throw new Error(`${answer.status} while starting:\n${output}`)
+    }, 60_000)
+  } catch (error) {
+    await end()
+    throw error
+  }
   return {
     url,
     directory: outDirectory,
