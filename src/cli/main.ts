@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import * as module from 'node:module'
 import { Command, CommanderError } from 'commander'
 import { isThroughlineError } from '../errors.js'
-import { printable } from './printable.js'
+import { printable } from './terminal/printable.js'
 
 /** Exit status: 0 found or done, 1 nothing found or failed, 2 usage. */
 const FAILED = 1
@@ -18,13 +18,13 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 /** Each is loaded when it is asked for: a look-up takes less time than loading the others would. */
 const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
-  trace: async () => (await import('./trace.js')).traceCommand(),
-  traces: async () => (await import('./traces.js')).tracesCommand(),
+  trace: async () => (await import('./traces/trace.js')).traceCommand(),
+  traces: async () => (await import('./traces/traces.js')).tracesCommand(),
   logs: async () => (await import('./logs/command.js')).logsCommand(),
-  keys: async () => (await import('./keys.js')).keysCommand(),
-  compact: async () => (await import('./compact.js')).compactCommand(),
-  outbox: async () => (await import('./outbox.js')).outboxCommand(),
-  worker: async () => (await import('./worker.js')).workerCommand(),
+  keys: async () => (await import('./keys/keys.js')).keysCommand(),
+  compact: async () => (await import('./logs/compact.js')).compactCommand(),
+  outbox: async () => (await import('./outbox/outbox.js')).outboxCommand(),
+  worker: async () => (await import('./outbox/worker.js')).workerCommand(),
 }
 
 // What was compiled once is kept, where Node can (22.8 on).

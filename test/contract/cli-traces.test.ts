@@ -10,12 +10,12 @@ import { fileURLToPath } from 'node:url'
 import { stripVTControlCharacters } from 'node:util'
 import fc from 'fast-check'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { textWidth } from '../../src/cli/printable.ts'
-import { renderTraces } from '../../src/cli/render-traces.ts'
-import { terminalOf } from '../../src/cli/terminal.ts'
-import { listTraces } from '../../src/query/list-traces.ts'
-import type { StoredSpan } from '../../src/query/span-files.ts'
-import { summaryOf, type TraceFacts, withSpan } from '../../src/query/trace-summary.ts'
+import { textWidth } from '../../src/cli/terminal/printable.ts'
+import { terminalOf } from '../../src/cli/terminal/terminal.ts'
+import { renderTraces } from '../../src/cli/traces/render-traces.ts'
+import { listTraces } from '../../src/query/traces/list-traces.ts'
+import type { StoredSpan } from '../../src/query/traces/span-files.ts'
+import { summaryOf, type TraceFacts, withSpan } from '../../src/query/traces/trace-summary.ts'
 
 const MAIN = fileURLToPath(new URL('../../dist/src/cli/main.js', import.meta.url))
 const START_MS = Date.UTC(2026, 10, 24, 4, 15)

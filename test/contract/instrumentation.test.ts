@@ -16,7 +16,7 @@ import {
   onRequestError,
 } from '../../instrumentation/index.ts'
 import { runWithCorrelation } from '../../src/context/index.ts'
-import { readSpans, type StoredSpan } from '../../src/query/span-files.ts'
+import { readSpans, type StoredSpan } from '../../src/query/traces/span-files.ts'
 import { mustRun } from '../support/command.ts'
 import { collectLogLines, type LogLine } from './log-lines.ts'
 

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import * as zlib from 'node:zlib'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
-import { type Aggregate, type AggregateResult, aggregateLines } from '../../src/query/aggregate.ts'
 import { aggregateFiles } from '../../src/query/duckdb/aggregate-files.ts'
 import { parseFilter } from '../../src/query/filter/parse.ts'
-import { findLogs } from '../../src/query/find-logs.ts'
+import { type Aggregate, type AggregateResult, aggregateLines } from '../../src/query/logs/aggregate.ts'
+import { findLogs } from '../../src/query/logs/find-logs.ts'
 import { askedFilter, askedLine } from './filters.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'throughline-aggregate-'))

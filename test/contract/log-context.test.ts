@@ -1,7 +1,7 @@
 /** Lines of context: what the same request wrote around a found line. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { inContext, type ReadLine } from '../../src/query/context-lines.ts'
+import { inContext, type ReadLine } from '../../src/query/logs/context-lines.ts'
 
 interface Written {
   id: string | undefined

@@ -12,8 +12,8 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { filterOf } from '../../src/cli/log-filter.ts'
-import { followLogs } from '../../src/query/follow-logs.ts'
+import { filterOf } from '../../src/cli/logs/log-filter.ts'
+import { followLogs } from '../../src/query/logs/follow-logs.ts'
 import { eventually } from '../support/eventually.ts'
 
 let folder: string

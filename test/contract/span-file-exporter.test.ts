@@ -5,8 +5,8 @@ import { SpanKind, SpanStatusCode } from '@opentelemetry/api'
 import { resources, tracing } from '@opentelemetry/sdk-node'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { SpanFileExporter } from '../../instrumentation/local-files/index.ts'
-import type { ReadOptions } from '../../src/query/ndjson-files.ts'
-import { readSpans, type StoredSpan } from '../../src/query/span-files.ts'
+import type { ReadOptions } from '../../src/query/files/ndjson-files.ts'
+import { readSpans, type StoredSpan } from '../../src/query/traces/span-files.ts'
 
 let directory: string
 let exporter: SpanFileExporter

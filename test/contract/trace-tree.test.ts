@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { StoredLog } from '../../src/query/log-files.ts'
-import type { StoredSpan } from '../../src/query/span-files.ts'
-import { buildTraceTrees, type TraceItem, type TraceTree } from '../../src/query/trace-tree.ts'
+import type { StoredLog } from '../../src/query/logs/log-files.ts'
+import type { StoredSpan } from '../../src/query/traces/span-files.ts'
+import { buildTraceTrees, type TraceItem, type TraceTree } from '../../src/query/traces/trace-tree.ts'
 
 describe('the tree of a trace', () => {
   it('has every span and every log line exactly once, whatever the parent pointers say', () => {

@@ -1,11 +1,12 @@
 /** Where nothing was found, and what may have been meant. */
+
+import type { ReadTally } from '../../query/files/ndjson-files.js'
 import type { Filter } from '../../query/filter/ast.js'
 import { fieldsOf, nearestName } from '../../query/filter/fields.js'
-import { SAMPLED_LINES } from '../../query/find-logs.js'
-import type { ReadTally } from '../../query/ndjson-files.js'
+import { SAMPLED_LINES } from '../../query/logs/find-logs.js'
 import type { RemoteLogs } from '../../query/remote/index.js'
-import { formatDuration } from '../durations.js'
-import { printable } from '../printable.js'
+import { formatDuration } from '../terminal/durations.js'
+import { printable } from '../terminal/printable.js'
 import type { Question } from './answer.js'
 
 /** The whole text, with a line end at its end. */

@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from 'commander'
 import type { FieldPath } from '../../query/filter/ast.js'
 import { parseField } from '../../query/filter/parse.js'
-import type { FilterOptions } from '../log-filter.js'
+import type { FilterOptions } from './log-filter.js'
 
 export interface LogsOptions extends FilterOptions {
   count?: number

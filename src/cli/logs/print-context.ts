@@ -1,7 +1,7 @@
 /** Found lines with what the same request wrote around them, each group under a blank line. */
-import type { ReadLine } from '../../query/context-lines.js'
-import type { Output } from '../output.js'
-import type { Terminal } from '../terminal.js'
+import type { ReadLine } from '../../query/logs/context-lines.js'
+import type { Output } from '../terminal/output.js'
+import type { Terminal } from '../terminal/terminal.js'
 import type { WriteLine } from './print-lines.js'
 
 export interface ContextFormat {

@@ -2,15 +2,15 @@
 import type { FieldPath } from '../../query/filter/ast.js'
 import { type LogEntry, valueAt } from '../../query/filter/match.js'
 import { printField } from '../../query/filter/print.js'
-import type { FoundLine } from '../../query/find-logs.js'
-import { storedLog } from '../../query/log-files.js'
+import type { FoundLine } from '../../query/logs/find-logs.js'
+import { storedLog } from '../../query/logs/log-files.js'
 import { LOG_FIELD } from '../../telemetry/names.js'
-import { csvRow } from '../csv.js'
-import type { Output } from '../output.js'
-import { printableJson } from '../printable.js'
-import { renderLog } from '../render-log.js'
-import type { Terminal } from '../terminal.js'
+import { csvRow } from '../terminal/csv.js'
+import type { Output } from '../terminal/output.js'
+import { printableJson } from '../terminal/printable.js'
+import type { Terminal } from '../terminal/terminal.js'
 import type { LogsOptions } from './options.js'
+import { renderLog } from './render-log.js'
 
 /** What --csv has of a line, unless --fields says. */
 const CSV_FIELDS: readonly FieldPath[] = [

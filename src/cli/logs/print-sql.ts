@@ -1,11 +1,11 @@
 /** What SQL answers: a table for people, an object a line for programs, or CSV. */
 import type { SqlAnswer } from '../../query/duckdb/ask-sql.js'
-import { type Cell, columnWidths, inColumns } from '../columns.js'
-import { csvRow } from '../csv.js'
-import type { Output } from '../output.js'
-import { paint } from '../paint.js'
-import { printableJson } from '../printable.js'
-import type { Terminal } from '../terminal.js'
+import { type Cell, columnWidths, inColumns } from '../terminal/columns.js'
+import { csvRow } from '../terminal/csv.js'
+import type { Output } from '../terminal/output.js'
+import { paint } from '../terminal/paint.js'
+import { printableJson } from '../terminal/printable.js'
+import type { Terminal } from '../terminal/terminal.js'
 import type { LogsOptions } from './options.js'
 
 /** Columns are as wide as the values of so many rows: they are not kept. */

@@ -1,11 +1,12 @@
 /** Found lines, counted. */
-import type { Aggregate, AggregateResult } from '../../query/aggregate.js'
+
 import { printField } from '../../query/filter/print.js'
-import { csvRow } from '../csv.js'
-import { printableDocument } from '../printable.js'
-import { renderGroups, renderHistogram } from '../render-groups.js'
-import type { Terminal } from '../terminal.js'
+import type { Aggregate, AggregateResult } from '../../query/logs/aggregate.js'
+import { csvRow } from '../terminal/csv.js'
+import { printableDocument } from '../terminal/printable.js'
+import type { Terminal } from '../terminal/terminal.js'
 import { type LogsOptions, PERCENTILES } from './options.js'
+import { renderGroups, renderHistogram } from './render-groups.js'
 
 /** Groups that are listed, unless -n says how many. */
 const DEFAULT_GROUPS = 30

@@ -10,7 +10,7 @@
  */
 import * as fs from 'node:fs'
 import { basename, join } from 'node:path'
-import { asObject, objectsOf } from '../loose-json.js'
+import { asObject, objectsOf } from '../files/loose-json.js'
 
 const JOURNAL = 'compact.journal'
 

@@ -1,9 +1,10 @@
 /** Lines of several files, the earliest first. */
+
+import { parseObject } from '../files/loose-json.js'
+import type { ReadTally } from '../files/ndjson-files.js'
+import { readSources } from '../files/sources.js'
 import type { LogEntry } from '../filter/match.js'
 import { rankOf } from '../filter/ranks.js'
-import { parseObject } from '../loose-json.js'
-import type { ReadTally } from '../ndjson-files.js'
-import { readSources } from '../sources.js'
 
 export interface MergedLine {
   text: string

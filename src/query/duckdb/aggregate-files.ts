@@ -3,6 +3,11 @@
  * these few groups put together here. Lines that DuckDB would take for something else are looked at here, too.
  */
 import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api'
+import type { ReadTally } from '../files/ndjson-files.js'
+import { isParquet } from '../files/sources.js'
+import { type FieldPath, type Filter, TIME_FIELD } from '../filter/ast.js'
+import { compileForDuckdb } from '../filter/compile-duckdb.js'
+import type { LogEntry } from '../filter/match.js'
 import {
   type Aggregate,
   type AggregateResult,
@@ -12,13 +17,8 @@ import {
   groupValue,
   groupValues,
   type PercentileGroup,
-} from '../aggregate.js'
-import { type FieldPath, type Filter, TIME_FIELD } from '../filter/ast.js'
-import { compileForDuckdb } from '../filter/compile-duckdb.js'
-import type { LogEntry } from '../filter/match.js'
-import { readLines } from '../find-logs.js'
-import type { ReadTally } from '../ndjson-files.js'
-import { isParquet } from '../sources.js'
+} from '../logs/aggregate.js'
+import { readLines } from '../logs/find-logs.js'
 import { pruningOf } from './log-columns.js'
 import { brokenLines, IS_OBJECT, linesOfFiles } from './log-lines.js'
 import { openDuckdb } from './open.js'

@@ -1,9 +1,9 @@
 /** Questions in DuckDB's own SQL, asked of log lines alone: no other file can be read, and none written. */
 import type { DuckDBPreparedStatement, DuckDBValueConverter, Json } from '@duckdb/node-api'
 import { ThroughlineError } from '../../errors.js'
+import type { ReadTally } from '../files/ndjson-files.js'
 import { LEVELS } from '../filter/ast.js'
 import { numberIn } from '../filter/compile-duckdb.js'
-import type { ReadTally } from '../ndjson-files.js'
 import { IS_OBJECT, linesOfFiles } from './log-lines.js'
 import { type DuckdbModule, importDuckdb, openDuckdb, quoted } from './open.js'
 

@@ -1,5 +1,5 @@
 /** Files of log lines as one relation with a column `json`, whatever they are packed with. */
-import { isParquet } from '../sources.js'
+import { isParquet } from '../files/sources.js'
 import { fileList, quoted } from './open.js'
 
 /** A longer line is an error of DuckDB's, whose buffers are twice as large, one for each thread. */

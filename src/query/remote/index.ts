@@ -1,7 +1,7 @@
 /** Log lines of stores that other machines write to as well. */
 import { ThroughlineError } from '../../errors.js'
 import type { Filter } from '../filter/ast.js'
-import type { FoundLine } from '../find-logs.js'
+import type { FoundLine } from '../logs/find-logs.js'
 import { openClickhouse } from './clickhouse.js'
 import { openLoki } from './loki.js'
 

@@ -1,0 +1,71 @@
+/** The last lines that a filter finds. Files are read from their ends, for these lines are mostly found there. */
+import { closeSync, fstatSync, openSync } from 'node:fs'
+import { bytesBetween, lastLineEnd } from '../files/file-slices.js'
+import { linesOf, type ReadOptions, unreadable } from '../files/ndjson-files.js'
+import { filesAtAll, isPlainFile, readSources } from '../files/sources.js'
+import { type FoundLine, type LogQuery, lineSelection, readLines } from './find-logs.js'
+
+/** What is read at once, of a file's end. */
+const SLICE_BYTES = 4 * 1024 * 1024
+
+/**
+ * In the order of the files.
+ *
+ * @param ends where plain files end, by path: those without one are left out. Default: all, to their ends
+ * @throws {ThroughlineError} `FILES_UNREADABLE`
+ */
+export async function findLastLogs(
+  query: LogQuery,
+  count: number,
+  ends?: ReadonlyMap<string, number>,
+): Promise<FoundLine[]> {
+  const files = await filesAtAll(query.paths)
+  const options = lineSelection(query)
+  const found: FoundLine[] = []
+  for (const file of files.reverse()) {
+    if (ends !== undefined && isPlainFile(file) && !ends.has(file)) continue
+    for await (const lines of slicesFromEnd(file, options, ends?.get(file))) {
+      const ofSlice: FoundLine[] = []
+      for await (const line of readLines(lines, query)) {
+        if (!line.isFound) continue
+        ofSlice.push(line)
+        if (ofSlice.length > count - found.length) ofSlice.shift()
+      }
+      found.unshift(...ofSlice)
+      if (found.length >= count) return found
+    }
+  }
+  return found
+}
+
+/** Lines of a file, slice by slice, the last first. One that is packed is a slice of its own. */
+async function* slicesFromEnd(
+  file: string,
+  options: ReadOptions & Pick<LogQuery, 'tally'>,
+  endOfFile?: number,
+): AsyncGenerator<AsyncIterable<string>> {
+  const { tally } = options
+  if (!isPlainFile(file)) {
+    yield readSources([file], options)
+    return
+  }
+  const descriptor = openFileAt(file)
+  try {
+    tally.files += 1
+    for (let end = endOfFile ?? fstatSync(descriptor).size; end > 0; ) {
+      const start = end > SLICE_BYTES ? lastLineEnd(descriptor, 0, end - SLICE_BYTES) : 0
+      yield linesOf(bytesBetween(descriptor, start, end, tally), options, tally)
+      end = start
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+}
+
+function openFileAt(file: string): number {
+  try {
+    return openSync(file, 'r')
+  } catch (error) {
+    throw unreadable(file, error)
+  }
+}
