@@ -5,7 +5,7 @@ import { Command } from 'commander'
 import { isThroughlineError, type ThroughlineError } from '../../errors.js'
 import { bytesOfFiles, filesAtAll, STDIN } from '../../query/files/sources.js'
 import { FilterSyntaxError } from '../../query/filter/syntax-error.js'
-import { openRemote } from '../../query/remote/index.js'
+import type { RemoteLogs } from '../../query/remote/index.js'
 import { LOGS_FOLDER, localDirectory } from '../../telemetry/local-directory.js'
 import { countArgument } from '../arguments/count-argument.js'
 import { spanArgument } from '../arguments/span-argument.js'
@@ -13,11 +13,11 @@ import { openOutput } from '../terminal/output.js'
 import { printable } from '../terminal/printable.js'
 import { type Progress, showProgress } from '../terminal/progress.js'
 import { terminalOf } from '../terminal/terminal.js'
-import { answer, type Question } from './answer.js'
+import { answer } from './answer.js'
 import { HELP } from './help.js'
 import { filterOf, idsOf, momentArgument, syntaxErrorText } from './log-filter.js'
 import { brokenText, nothingFoundText } from './nothing-found.js'
-import { conflictOf, fieldArgument, fieldsArgument, type LogsOptions } from './options.js'
+import { conflictOf, fieldArgument, fieldsArgument, type LogsOptions, type Question } from './options.js'
 
 const USAGE_STATUS = 2
 
@@ -89,7 +89,7 @@ async function logs(
       containing: idsOf(options),
       // A folder that the app has not made yet is empty.
       paths: lookedIn.filter((path) => path !== directory || options.follow === true || existsSync(path)),
-      remote: options.source === undefined ? undefined : openRemote(options.source),
+      remote: options.source === undefined ? undefined : await remoteAt(options.source),
       tally: { files: 0, unreadableLines: 0 },
       names: new Set(),
     }
@@ -123,6 +123,10 @@ async function logs(
   } finally {
     progress?.end()
   }
+}
+
+async function remoteAt(url: string): Promise<RemoteLogs> {
+  return (await import('../../query/remote/index.js')).openRemote(url)
 }
 
 /** DuckDB's own words, with the mark that it sets below the SQL. */

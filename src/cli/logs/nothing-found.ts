@@ -7,7 +7,7 @@ import { SAMPLED_LINES } from '../../query/logs/find-logs.js'
 import type { RemoteLogs } from '../../query/remote/index.js'
 import { formatDuration } from '../terminal/durations.js'
 import { printable } from '../terminal/printable.js'
-import type { Question } from './answer.js'
+import type { Question } from './options.js'
 
 /** The whole text, with a line end at its end. */
 export function nothingFoundText(question: Question, paths: readonly string[]): string {

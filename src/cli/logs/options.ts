@@ -2,6 +2,9 @@
 import { InvalidArgumentError } from 'commander'
 import type { FieldPath } from '../../query/filter/ast.js'
 import { parseField } from '../../query/filter/parse.js'
+import type { Aggregate } from '../../query/logs/aggregate.js'
+import type { LogQuery } from '../../query/logs/find-logs.js'
+import type { RemoteLogs } from '../../query/remote/index.js'
 import type { FilterOptions } from './log-filter.js'
 
 export interface LogsOptions extends FilterOptions {
@@ -26,10 +29,26 @@ export interface LogsOptions extends FilterOptions {
   source?: string
 }
 
-export const PERCENTILES = ['p50', 'p95', 'p99'] as const
+export interface Question extends LogQuery {
+  names: Set<string>
+  /** Asks a store instead of files. */
+  remote?: RemoteLogs | undefined
+}
+
+const PERCENTILES = ['p50', 'p95', 'p99'] as const
 
 /** Of these options, each makes a table of its own. */
 const TABLES = ['countBy', ...PERCENTILES, 'histogram', 'sql'] as const
+
+/** Undefined when the lines themselves are asked for. */
+export function aggregateOf(options: LogsOptions): Aggregate | undefined {
+  if (options.histogram !== undefined) return { kind: 'histogram', bucketMs: options.histogram }
+  if (options.countBy !== undefined) return { kind: 'count', by: options.countBy }
+  const kind = PERCENTILES.find((name) => options[name] !== undefined)
+  const field = kind && options[kind]
+  if (kind === undefined || field === undefined) return undefined
+  return { kind: 'percentile', field, percent: Number(kind.slice(1)), by: options.by ?? [] }
+}
 
 /** What cannot be asked together, for people; undefined when all can. */
 export function conflictOf(

@@ -1,18 +1,41 @@
 /** Found lines with what the same request wrote around them, each group under a blank line. */
 import type { ReadLine } from '../../query/logs/context-lines.js'
+import { findLogsInContext } from '../../query/logs/find-logs.js'
 import type { Output } from '../terminal/output.js'
 import type { Terminal } from '../terminal/terminal.js'
-import type { WriteLine } from './print-lines.js'
+import type { LogsOptions, Question } from './options.js'
+import { lineFormatOf, type WriteLine } from './print-lines.js'
 
-export interface ContextFormat {
+interface ContextFormat {
   write: WriteLine
   /** Lines alone, for programs. */
   isBare: boolean
   terminal: Terminal
 }
 
-/** Returns how many groups there are. Stops when nobody reads any more. */
-export async function printContext(
+/** How many groups there are. */
+export async function answerContext(
+  question: Question,
+  { context = 0, ...options }: LogsOptions,
+  output: Output,
+  terminal: Terminal,
+): Promise<number> {
+  const format = await lineFormatOf(options, terminal)
+  const groups = findLogsInContext(question, context)
+  const isBare = options.json === true || options.csv === true
+  if (isBare) await output.write(format.heading)
+  const kept = options.count === undefined ? groups : await lastOf(groups, options.count)
+  return printContext(kept, { write: format.write, isBare, terminal }, output)
+}
+
+async function lastOf<T>(values: AsyncIterable<T>, count: number): Promise<T[]> {
+  const last: T[] = []
+  for await (const value of values) if (last.push(value) > count) last.shift()
+  return last
+}
+
+/** Stops when nobody reads any more. */
+async function printContext(
   groups: AsyncIterable<readonly ReadLine[]> | Iterable<readonly ReadLine[]>,
   format: ContextFormat,
   output: Output,

@@ -1,29 +1,10 @@
 /** Found lines, one after the other. */
-import type { FieldPath } from '../../query/filter/ast.js'
-import { type LogEntry, valueAt } from '../../query/filter/match.js'
-import { printField } from '../../query/filter/print.js'
-import type { FoundLine } from '../../query/logs/find-logs.js'
-import { storedLog } from '../../query/logs/log-files.js'
-import { LOG_FIELD } from '../../telemetry/names.js'
-import { csvRow } from '../terminal/csv.js'
+import { type FoundLine, findLogs } from '../../query/logs/find-logs.js'
 import type { Output } from '../terminal/output.js'
 import { printableJson } from '../terminal/printable.js'
 import type { Terminal } from '../terminal/terminal.js'
-import type { LogsOptions } from './options.js'
+import type { LogsOptions, Question } from './options.js'
 import { renderLog } from './render-log.js'
-
-/** What --csv has of a line, unless --fields says. */
-const CSV_FIELDS: readonly FieldPath[] = [
-  [LOG_FIELD.service],
-  [LOG_FIELD.correlationId],
-  [LOG_FIELD.traceId],
-  [LOG_FIELD.action],
-  [LOG_FIELD.route],
-  [LOG_FIELD.method],
-  [LOG_FIELD.status],
-  [LOG_FIELD.durationMs],
-  [LOG_FIELD.error, 'message'],
-]
 
 /** A found line as a text, with its line end. */
 export type WriteLine = (line: FoundLine) => string
@@ -34,24 +15,39 @@ export interface LineFormat {
   write: WriteLine
 }
 
-export function lineFormatOf({ json, csv, fields }: LogsOptions, terminal: Terminal): LineFormat {
+export async function lineFormatOf(
+  { json, csv, fields }: LogsOptions,
+  terminal: Terminal,
+): Promise<LineFormat> {
   if (json === true) return { heading: '', write: ({ text }) => `${printableJson(text.trim())}\n` }
-  if (csv !== true) return { heading: '', write: ({ entry }) => renderLog(entry, fields, terminal) }
-  const columns = fields ?? CSV_FIELDS
-  return {
-    heading: csvRow(['time', 'level', 'msg', ...columns.map(printField)]),
-    write: ({ entry }) => csvRow([...headOf(entry), ...columns.map((field) => valueAt(entry, field))]),
-  }
+  if (csv === true) return (await import('./csv-lines.js')).csvFormat(fields)
+  return { heading: '', write: ({ entry }) => renderLog(entry, fields, terminal) }
 }
 
-function headOf(entry: LogEntry): (string | undefined)[] {
-  const { timeMs, level, message } = storedLog(entry)
-  return [timeMs === undefined ? undefined : timeText(timeMs), level, message]
+/** How many there are. */
+export async function answerLines(
+  question: Question,
+  options: LogsOptions,
+  output: Output,
+  terminal: Terminal,
+): Promise<number> {
+  const format = await lineFormatOf(options, terminal)
+  return printLines(await linesOf(question, options.count), format, output)
 }
 
-function timeText(timeMs: number): string | undefined {
-  const date = new Date(timeMs)
-  return Number.isNaN(date.getTime()) ? undefined : date.toISOString()
+/** All, or the last so many, in the order in which they were written. */
+async function linesOf(
+  question: Question,
+  count: number | undefined,
+): Promise<AsyncIterable<FoundLine> | FoundLine[]> {
+  const { remote, filter } = question
+  if (count === undefined) return remote === undefined ? findLogs(question) : remote.find({ filter })
+  if (remote === undefined)
+    return (await import('../../query/logs/last-logs.js')).findLastLogs(question, count)
+  const latestFirst = []
+  for await (const line of remote.find({ filter, limit: count, direction: 'backward' }))
+    latestFirst.push(line)
+  return latestFirst.reverse()
 }
 
 /** Returns how many there are. Stops when nobody reads any more. */

@@ -1,12 +1,15 @@
 /** What SQL answers: a table for people, an object a line for programs, or CSV. */
-import type { SqlAnswer } from '../../query/duckdb/ask-sql.js'
+import { askSql, type SqlAnswer } from '../../query/duckdb/ask-sql.js'
+import { filesAtAll, STDIN } from '../../query/files/sources.js'
+import { stageLines } from '../../query/files/staged-lines.js'
+import { findLogs } from '../../query/logs/find-logs.js'
 import { type Cell, columnWidths, inColumns } from '../terminal/columns.js'
 import { csvRow } from '../terminal/csv.js'
 import type { Output } from '../terminal/output.js'
 import { paint } from '../terminal/paint.js'
 import { printableJson } from '../terminal/printable.js'
 import type { Terminal } from '../terminal/terminal.js'
-import type { LogsOptions } from './options.js'
+import type { LogsOptions, Question } from './options.js'
 
 /** Columns are as wide as the values of so many rows: they are not kept. */
 const MEASURED_ROWS = 1_000
@@ -16,8 +19,30 @@ const MAX_WIDTH = 80
 
 type Row = readonly unknown[]
 
-/** Returns how many rows there are. Stops when nobody reads any more. */
-export async function printSql(
+/** How many rows there are. */
+export async function answerSql(
+  question: Question,
+  sql: string,
+  options: LogsOptions,
+  output: Output,
+  terminal: Terminal,
+): Promise<number> {
+  const { paths, filter, tally } = question
+  // DuckDB reads files itself: of other lines one is made.
+  const isFile = filter === undefined && !paths.includes(STDIN)
+  const staged = isFile ? undefined : await stageLines(findLogs(question))
+  try {
+    const files = staged === undefined ? await filesAtAll(paths) : [staged.file]
+    if (files.length === 0) return 0
+    const answered = await askSql(sql, files, staged === undefined ? tally : { ...tally })
+    return await printSql(answered, options, output, terminal)
+  } finally {
+    staged?.remove()
+  }
+}
+
+/** Stops when nobody reads any more. */
+async function printSql(
   { columns, rows }: SqlAnswer,
   { json, csv, count }: LogsOptions,
   output: Output,

@@ -1,28 +1,39 @@
 /** Found lines, counted. */
 
 import { printField } from '../../query/filter/print.js'
-import type { Aggregate, AggregateResult } from '../../query/logs/aggregate.js'
+import { type Aggregate, type AggregateResult, aggregateLines } from '../../query/logs/aggregate.js'
+import { aggregateLogs } from '../../query/logs/aggregate-logs.js'
 import { csvRow } from '../terminal/csv.js'
+import type { Output } from '../terminal/output.js'
 import { printableDocument } from '../terminal/printable.js'
 import type { Terminal } from '../terminal/terminal.js'
-import { type LogsOptions, PERCENTILES } from './options.js'
+import type { LogsOptions, Question } from './options.js'
 import { renderGroups, renderHistogram } from './render-groups.js'
 
 /** Groups that are listed, unless -n says how many. */
 const DEFAULT_GROUPS = 30
 
-/** Undefined when the lines themselves are asked for. */
-export function aggregateOf(options: LogsOptions): Aggregate | undefined {
-  if (options.histogram !== undefined) return { kind: 'histogram', bucketMs: options.histogram }
-  if (options.countBy !== undefined) return { kind: 'count', by: options.countBy }
-  const kind = PERCENTILES.find((name) => options[name] !== undefined)
-  const field = kind && options[kind]
-  if (kind === undefined || field === undefined) return undefined
-  return { kind: 'percentile', field, percent: Number(kind.slice(1)), by: options.by ?? [] }
+/** 1, or 0 when there are no rows. */
+export async function answerTable(
+  question: Question,
+  aggregate: Aggregate,
+  options: LogsOptions,
+  output: Output,
+  terminal: Terminal,
+): Promise<number> {
+  const { remote, filter } = question
+  const result =
+    remote === undefined
+      ? await aggregateLogs(question, aggregate)
+      : await aggregateLines(remote.find({ filter }), aggregate)
+  const text = tableText(result, aggregate, options, terminal)
+  if (text === undefined) return 0
+  await output.write(text)
+  return 1
 }
 
 /** The whole text, with a line end at its end; undefined when there are no rows. */
-export function tableText(
+function tableText(
   result: AggregateResult,
   aggregate: Aggregate,
   options: LogsOptions,

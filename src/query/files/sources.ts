@@ -4,7 +4,6 @@ import { readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import * as zlib from 'node:zlib'
-import { glob, isDynamicPattern } from 'tinyglobby'
 import { ThroughlineError } from '../../errors.js'
 import { supersededFiles } from '../compact/journal.js'
 import {
@@ -121,6 +120,7 @@ export async function filesAt(path: string): Promise<string[]> {
     return found.isDirectory() ? await filesIn(path) : [path]
   } catch (error) {
     if (!isMissing(error)) throw unreadable(path, error)
+    const { glob, isDynamicPattern } = await import('tinyglobby')
     const fitting = isDynamicPattern(path) ? await glob(path, { absolute: path.startsWith('/') }) : []
     if (fitting.length > 0) return readOnce(fitting)
     throw unreadable(path, error)
