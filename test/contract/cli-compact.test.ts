@@ -1,6 +1,16 @@
 /** Runs `throughline compact` as people do, and asks what it leaves. `npm run build` first. */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -43,7 +53,7 @@ function logFolder(extra: Record<string, string | Buffer> = {}): string {
 }
 
 function run(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' })
+  return spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8', maxBuffer: 16 * 1024 ** 2 })
 }
 
 function found(...args: string[]): unknown[] {
@@ -134,6 +144,29 @@ describe('throughline compact', () => {
     run('compact', folder)
     expect(readdirSync(folder)).toEqual(['a.parquet'])
     expect(found(folder)).toEqual(entries)
+  })
+
+  it('takes a line of 2 MB with the others', () => {
+    const long = { level: 30, time: START + 1_000_000, msg: 'ü'.repeat(1024 * 1024) }
+    const folder = logFolder({ 'c.ndjson': `${JSON.stringify(long)}\n` })
+    expect(run('compact', folder).stdout).toContain('401 lines of 3 files')
+    expect(found(folder)).toEqual([...entries, long])
+  })
+
+  it('keeps what was written after the copy, of a file too large for Node to read at once', () => {
+    const folder = logFolder()
+    run('compact', folder)
+    const bytes = 2 ** 31
+    const grown = join(folder, 'a.ndjson')
+    // Without content: a file system keeps no block for it.
+    writeFileSync(grown, '')
+    truncateSync(grown, bytes)
+    appendFileSync(grown, '{"msg":"late"}\n')
+    const sources = [{ name: 'a.ndjson', bytes }]
+    writeFileSync(join(folder, 'compact.journal'), JSON.stringify({ parquet: 'a.parquet', sources }))
+    run('compact', folder)
+    expect(readdirSync(folder)).toEqual(['a.parquet', 'a.rest.ndjson'])
+    expect(found('msg = late', folder)).toEqual([{ msg: 'late' }])
   })
 
   it('undoes what was interrupted before the copy was in its place', () => {

@@ -186,19 +186,26 @@ function tooLongError(sources: readonly Source[]): ThroughlineError {
   })
 }
 
-const BUFFERED_CHARACTERS = 256 * 1024
+const BUFFERED_BYTES = 1024 * 1024
 
+/** The most that UTF-8 makes of a UTF-16 unit. */
+const BYTES_OF_UNIT = 3
+
+/** One buffer for all lines: a text and its bytes for each write would lie in memory until they are collected. */
 class BufferedFile {
   readonly #descriptor: number
-  #text = ''
+  readonly #buffer = Buffer.allocUnsafe(BUFFERED_BYTES)
+  #filled = 0
 
   constructor(path: string) {
     this.#descriptor = fs.openSync(path, 'w')
   }
 
   write(line: string): void {
-    this.#text += line
-    if (this.#text.length >= BUFFERED_CHARACTERS) this.#flush()
+    const mostBytes = line.length * BYTES_OF_UNIT
+    if (mostBytes > BUFFERED_BYTES - this.#filled) this.#flush()
+    if (mostBytes > BUFFERED_BYTES) fs.writeFileSync(this.#descriptor, line)
+    else this.#filled += this.#buffer.write(line, this.#filled)
   }
 
   close(): void {
@@ -207,8 +214,8 @@ class BufferedFile {
   }
 
   #flush(): void {
-    fs.writeFileSync(this.#descriptor, this.#text)
-    this.#text = ''
+    fs.writeFileSync(this.#descriptor, this.#buffer.subarray(0, this.#filled))
+    this.#filled = 0
   }
 }
 

@@ -4,10 +4,11 @@ import { columnValues, LOG_COLUMNS } from './log-columns.js'
 import { openDuckdb, quoted } from './open.js'
 
 /**
- * Lines of a row group: a look-up reads the bloom filters of all, and the lines of those that may have the ID. DuckDB
- * writes a bloom filter where a column has a dictionary, so a dictionary may be as large as its group.
+ * Lines of a row group: a look-up reads the bloom filters of all, and the lines of those that may have the ID; compacting
+ * has one in memory. DuckDB writes a bloom filter where a column has a dictionary, so a dictionary may be as large as its
+ * group.
  */
-const GROUP_LINES = 40_960
+const GROUP_LINES = 20_480
 
 /** Neither can stand in JSON, nor in a value that `stagedLine` takes. */
 const [SEPARATOR, ABSENT] = ['\x1f', '\x1e']
