@@ -44,8 +44,10 @@ export interface ThreadData {
   shared: Int32Array
 }
 
-export interface ThreadMessage extends SliceLines {
+export interface ThreadMessage {
   slice: number
+  /** Undefined when it cannot be read: this thread tries, and says why. */
+  lines: SliceLines | undefined
 }
 
 export interface ParallelOptions {
