@@ -98,8 +98,10 @@ export async function* linesInParallel(
       while (!results.has(given)) {
         const next = others.areOver ? given : Atomics.add(shared, SHARED.next, 1)
         read(next, others.areOver ? (options.firstSelection ?? select) : select)
-        for (const message of await others.received(next >= slices.length))
-          results.set(message.slice, message)
+        for (const message of await others.received(next >= slices.length)) {
+          if (message.lines === undefined) read(message.slice, select)
+          else results.set(message.slice, message.lines)
+        }
       }
       const { texts, tooLong } = results.get(given) as SliceLines
       results.delete(given)
