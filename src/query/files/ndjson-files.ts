@@ -9,15 +9,15 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { ThroughlineError } from '../../errors.js'
 import type { Filter } from '../filter/ast.js'
-import type { Sieve } from '../filter/sieve.js'
+import { type LinesWanted, selectionOf, textsAt } from './line-selection.js'
 
 /** What a core's cache holds: of larger ones each byte is fetched from memory twice. */
-const CHUNK_BYTES = 256 * 1024
+export const CHUNK_BYTES = 256 * 1024
 
 /** A longer line is skipped and counted, in bytes: twice the largest file that we write ourselves. */
-const MAX_LINE_BYTES = 32 * 1024 * 1024
+export const MAX_LINE_BYTES = 32 * 1024 * 1024
 
-const [LINE_END, CARRIAGE_RETURN, OPENING_BRACE, CLOSING_BRACE] = [0x0a, 0x0d, 0x7b, 0x7d]
+const LINE_END = 0x0a
 
 /** What was read so far, for the message when nothing is found. */
 export interface ReadTally {
@@ -28,11 +28,7 @@ export interface ReadTally {
   bytes?: number
 }
 
-export interface ReadOptions {
-  /** Only lines that have at least one of these texts. Default: all lines. */
-  containing?: readonly string[]
-  /** Only lines that it lets pass. Not with `containing`, which needs none. */
-  sieve?: Sieve | undefined
+export interface ReadOptions extends LinesWanted {
   /** What is asked for: Parquet files are not read where they lack it. */
   filter?: Filter | undefined
   /** Counted up while reading. */
@@ -98,69 +94,18 @@ export async function* linesOf(
     filled += bytesRead
     if (whole > 0) {
       const start = isSkipping ? buffer.indexOf(LINE_END) + 1 : 0
-      if (!(isSkipping && bytesRead === 0)) yield* select(buffer.subarray(start, whole))
+      if (!(isSkipping && bytesRead === 0)) {
+        const block = buffer.subarray(start, whole)
+        const ranges: number[] = []
+        select(block, ranges)
+        yield* textsAt(block, ranges)
+      }
       isSkipping = false
       buffer.copyWithin(0, whole, filled)
       filled -= whole
     }
     if (bytesRead === 0) return
   }
-}
-
-/** Takes the lines out of a block, which ends at a line end or at the end of the file. */
-type Selection = (block: Buffer) => Iterable<string>
-
-function selectionOf({ containing, sieve }: ReadOptions): Selection {
-  if (containing !== undefined) {
-    // An ID stands in a file as JSON wrote it.
-    const needles = containing.map((text) => Buffer.from(JSON.stringify(text).slice(1, -1)))
-    return (block) => linesWith(needles, block)
-  }
-  return sieve === undefined ? allLines : (block) => siftedLines(sieve, block)
-}
-
-function* linesWith(needles: readonly Buffer[], block: Buffer): Generator<string> {
-  for (const start of startsOfMatches(block, needles))
-    yield block.toString('utf8', start, endOfLine(block, start))
-}
-
-function* allLines(block: Buffer): Generator<string> {
-  for (let start = 0; start < block.length; ) {
-    const end = endOfLine(block, start)
-    if (end > start) yield block.toString('utf8', start, end)
-    start = end + 1
-  }
-}
-
-/** What neither begins nor ends as an object does passes too: whoever parses it counts it. */
-function* siftedLines(sieve: Sieve, block: Buffer): Generator<string> {
-  sieve.begin(block)
-  for (let start = 0; start < block.length; ) {
-    const end = endOfLine(block, start)
-    if (end > start) {
-      const last = block[end - 1] === CARRIAGE_RETURN ? end - 2 : end - 1
-      const isObject = block[start] === OPENING_BRACE && block[last] === CLOSING_BRACE
-      if (!isObject || sieve.lets(start, end)) yield block.toString('utf8', start, end)
-    }
-    start = end + 1
-  }
-}
-
-function startsOfMatches(block: Buffer, needles: readonly Buffer[]): number[] {
-  const starts = new Set<number>()
-  for (const needle of needles) {
-    for (let at = block.indexOf(needle); at !== -1; ) {
-      // A negative offset would count from the end.
-      starts.add(at === 0 ? 0 : block.lastIndexOf(LINE_END, at - 1) + 1)
-      at = block.indexOf(needle, endOfLine(block, at))
-    }
-  }
-  return [...starts].sort((a, b) => a - b)
-}
-
-function endOfLine(block: Buffer, from: number): number {
-  const end = block.indexOf(LINE_END, from)
-  return end === -1 ? block.length : end
 }
 
 export function isMissing(error: unknown): boolean {

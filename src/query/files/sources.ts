@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream'
 import * as zlib from 'node:zlib'
 import { ThroughlineError } from '../../errors.js'
 import { supersededFiles } from '../compact/journal.js'
+import { selectionOf } from './line-selection.js'
 import {
   type ByteSource,
   bytesOfFile,
@@ -21,6 +22,9 @@ import {
 const LOG_FILE =
   /\.(?:ndjson|jsonl|log|json)(?:\.\d+)?(?:\.(?:gz|zst))?$|\.(?:ndjson|jsonl|log)\.\d+$|\.parquet$/i
 
+/** More than that is searched by several threads: starting one takes as long as reading half of it. */
+const MANY_BYTES = 64 * 1024 * 1024
+
 /** The name of standard input. */
 export const STDIN = '-'
 
@@ -35,20 +39,25 @@ export async function* readSources(
   options: ReadOptions = {},
 ): AsyncGenerator<string> {
   const tally = options.tally ?? { files: 0, unreadableLines: 0 }
-  let parquet: string[] = []
-  for (const path of paths) {
-    for (const file of await filesAt(path)) {
-      // Those that follow one another are asked together.
-      if (isParquet(file)) {
-        parquet.push(file)
-        continue
-      }
-      yield* linesOfParquet(parquet, options, tally)
-      parquet = []
-      yield* linesOfFile(file, options, tally)
-    }
+  for (const files of runsOfOneKind(await filesAtAll(paths))) {
+    const [first = ''] = files
+    if (isParquet(first)) yield* linesOfParquet(files, options, tally)
+    else if (isPlainFile(first)) yield* linesOfPlainFiles(files, options, tally)
+    else for (const file of files) yield* linesOfFile(file, options, tally)
   }
-  yield* linesOfParquet(parquet, options, tally)
+}
+
+/** Those that follow one another are asked together. */
+function runsOfOneKind(files: readonly string[]): string[][] {
+  const runs: string[][] = []
+  let last: unknown
+  for (const file of files) {
+    const kind = isParquet(file) ? 'parquet' : isPlainFile(file)
+    if (kind === last) runs.at(-1)?.push(file)
+    else runs.push([file])
+    last = kind
+  }
+  return runs
 }
 
 /** Those of a folder; one that does not exist is empty. @throws {ThroughlineError} as `readSources` */
@@ -63,6 +72,28 @@ export function isPlainFile(file: string): boolean {
 
 export function isParquet(file: string): boolean {
   return /\.parquet$/i.test(file)
+}
+
+async function* linesOfPlainFiles(
+  files: readonly string[],
+  options: ReadOptions,
+  tally: ReadTally,
+): AsyncGenerator<string> {
+  const { filter, containing } = options
+  // An ID is looked for as quickly as one thread reads.
+  if (filter === undefined || containing !== undefined || (await bytesOfFiles(files)) < MANY_BYTES) {
+    for (const file of files) yield* linesOfFile(file, options, tally)
+    return
+  }
+  const { linesInParallel } = await import('./parallel-lines.js')
+  const searched = []
+  for (const path of files) searched.push({ path, bytes: (await sizeOf(path)) ?? 0 })
+  tally.files += files.length
+  yield* linesInParallel(searched, {
+    filter,
+    firstSelection: selectionOf(options),
+    tally,
+  })
 }
 
 async function* linesOfFile(file: string, options: ReadOptions, tally: ReadTally): AsyncGenerator<string> {
