@@ -139,6 +139,34 @@ describe('throughline logs', () => {
     expect(chosen).toContain('failed  status=500 err.message="not yet"\n')
   })
 
+  it('folds frames of packages and of Node in a stack, between those of the app', () => {
+    const frame = (at: string) => `    at ${at}`
+    const stack = [
+      'Error: no',
+      frame('pay (/srv/app/actions.ts:1:2)'),
+      frame('AsyncLocalStorage.run (node:async_hooks:1:2)'),
+      frame('ContextAPI.with (/srv/node_modules/@opentelemetry/api/build/context.js:51:46)'),
+      frame('async handle (/srv/node_modules/next/dist/server.js:1:2)'),
+      frame('/srv/node_modules/next/dist/tracer.js:1:2'),
+      frame('async checkout (/srv/app/page.tsx:3:4)'),
+      frame('node:internal/process/task_queues:103:5'),
+      'caused by: at all costs',
+    ].join('\n')
+    const { stdout } = run(
+      ['logs', '-'],
+      ndjson([{ level: 50, time: START, err: { type: 'Error', message: 'no', stack } }]),
+    )
+    expect(stdout.split('\n').slice(1)).toEqual([
+      '    Error: no',
+      '    at pay (/srv/app/actions.ts:1:2)',
+      '    … 4 frames of node, @opentelemetry/api, next',
+      '    at async checkout (/srv/app/page.tsx:3:4)',
+      '    at node:internal/process/task_queues:103:5',
+      '    caused by: at all costs',
+      '',
+    ])
+  })
+
   it('counts what is no JSON, and loses nothing beside it', () => {
     const huge = { level: 30, msg: 'x'.repeat(5_000_000) }
     const input = [

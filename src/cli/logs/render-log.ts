@@ -15,6 +15,9 @@ const LEVEL_WIDTH = 5
 
 const INDENT = '    '
 
+/** Fewer frames of others are shown. */
+const MIN_FOLDED = 3
+
 /** The whole text, with a line end at its end: the line, and the stack of its error on lines of their own. */
 export function renderLog(
   entry: LogEntry,
@@ -34,7 +37,7 @@ export function renderLog(
     { text: `  ${log.message}`, ...(style && { style }) },
     { text: shown.length === 0 ? '' : `  ${shown.join(' ')}`, style: colors.dim },
   ]
-  const lines = [segments, ...stackLines(log.fields.err, colors)]
+  const lines = [segments, ...stackLines(log.fields.err, colors, terminal.glyphs)]
   return lines.map((line) => `${paint(line, Number.POSITIVE_INFINITY, terminal).text.trimEnd()}\n`).join('')
 }
 
@@ -52,13 +55,45 @@ function chosenFields(entry: LogEntry, fields: readonly FieldPath[]): string[] {
   })
 }
 
-function stackLines(error: unknown, colors: Colors): Segment[][] {
+function stackLines(error: unknown, colors: Colors, { ellipsis }: Terminal['glyphs']): Segment[][] {
   const { stack } = (error ?? {}) as { stack?: unknown }
   if (typeof stack !== 'string') return []
-  return stack
-    .split('\n')
-    .filter((line) => line.trim() !== '')
-    .map((line) => [{ text: INDENT + line.trim(), style: /^\s*at /.test(line) ? colors.dim : colors.red }])
+  const lines = stack.split('\n').filter((line) => line.trim() !== '')
+  return foldFrames(lines, ellipsis).map((line) => [
+    {
+      text: INDENT + line.trim(),
+      style: /^\s*at /.test(line) || line.startsWith(ellipsis) ? colors.dim : colors.red,
+    },
+  ])
+}
+
+/** Frames of packages and of Node that follow one another, as one line: what the app did stands between them. */
+function foldFrames(lines: readonly string[], ellipsis: string): string[] {
+  const folded: string[] = []
+  let others: string[] = []
+  const fold = () => {
+    const owners = [...new Set(others.map((line) => ownerOf(line) ?? ''))]
+    if (others.length < MIN_FOLDED) folded.push(...others)
+    else folded.push(`${ellipsis} ${others.length} frames of ${owners.join(', ')}`)
+    others = []
+  }
+  for (const line of lines) {
+    if (ownerOf(line) !== undefined) {
+      others.push(line)
+      continue
+    }
+    fold()
+    folded.push(line)
+  }
+  fold()
+  return folded
+}
+
+/** `next`, `@opentelemetry/api`, `node`; undefined for a frame of the app, and for what is no frame. */
+function ownerOf(line: string): string | undefined {
+  if (!/^\s*at /.test(line)) return undefined
+  if (/[( ]node:/.test(line)) return 'node'
+  return /.*[\\/]node_modules[\\/]((?:@[^\\/]+[\\/])?[^\\/]+)/.exec(line)?.[1]
 }
 
 function levelStyle(level: string, colors: Colors): ((text: string) => string) | undefined {
