@@ -44,9 +44,9 @@ export interface CompactSummary {
   removed: string[]
 }
 
-/** Files are open while they are merged, each with a block in memory. */
+/** Files are open while they are merged, each with a block in memory; and DuckDB keeps what a file ends with until its end. */
 const MAX_FILES_TOGETHER = 64
-const MAX_BYTES_TOGETHER = 4 * 1024 ** 3
+const MAX_BYTES_TOGETHER = 1024 ** 3
 
 const PACKED = /\.(?:gz|zst)$/i
 const REST = /\.rest\.ndjson$/

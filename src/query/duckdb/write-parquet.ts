@@ -53,7 +53,7 @@ export interface StagedLines {
  */
 export async function writeParquet(staged: string, path: string, lines: StagedLines): Promise<void> {
   // One thread, for each holds a group of lines and its dictionaries.
-  const { connection, close } = await openDuckdb({ threads: '1', memory_limit: '128MB' })
+  const { connection, close } = await openDuckdb({ threads: '1', memory_limit: '96MB' })
   try {
     const columns = [...LOG_COLUMNS.map(({ name, type }) => `${name}: '${type}'`), `json: 'JSON'`].join(', ')
     const lineBytes = BYTES_OF_UNIT * Math.max(lines.longest, MIN_LINE_LENGTH)
