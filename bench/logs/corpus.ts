@@ -28,14 +28,15 @@ export async function makeCorpus(
   for (const made of [compacted, many]) mkdirSync(made)
   const traffic = new Traffic(SEED)
   progress(`writing ${lines} lines`)
-  const log = writeLogFile(join(folder, 'app.ndjson'), lines, traffic)
+  const log = await writeLogFile(join(folder, 'app.ndjson'), lines, traffic)
   // A link, for compacting removes what it has read.
   for (const made of [compacted, many]) linkSync(log.path, join(made, 'app.ndjson'))
   const compacting = { 'throughline, one file': await compact(compacted, folder) }
   const corpus = { log, compacted, lnavHome: makeLnavHome(join(folder, 'lnav')) }
   if (files === 1) return { ...corpus, manyCompacted: undefined, compacting }
   progress(`writing ${files - 1} times as many`)
-  for (let file = 1; file < files; file += 1) writeLogFile(join(many, `app.${file}.ndjson`), lines, traffic)
+  for (let file = 1; file < files; file += 1)
+    await writeLogFile(join(many, `app.${file}.ndjson`), lines, traffic)
   return {
     ...corpus,
     manyCompacted: many,

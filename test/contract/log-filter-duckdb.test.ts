@@ -49,6 +49,9 @@ describe('a filter in DuckDB', () => {
     expect(await duckdbAnswers(filter, '{"level":30,"msg":"a","level":50}')).toBeUndefined()
     expect(await duckdbAnswers(filter, '{"level":30,"msg":"a"}')).toBe(false)
     expect(await duckdbAnswers(filter, '{"level":"ERROR","msg":"a"}')).toBe(true)
+    const slow = parseFilter('duration_ms > 250')
+    expect(await duckdbAnswers(slow, '{"duration_ms":1,"duration_ms":300}')).toBeUndefined()
+    expect(await duckdbAnswers(slow, '{"duration_ms":300,"duration_s":1}')).toBe(true)
   })
 
   it('finds too much rather than too little for a regular expression, also for its opposite', async () => {
