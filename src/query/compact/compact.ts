@@ -3,14 +3,15 @@
  * No line is lost: what the copy cannot take stays as text, and a file goes when its copy was read back.
  */
 import * as fs from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, extname, join } from 'node:path'
+import { Worker } from 'node:worker_threads'
 import { ThroughlineError } from '../../errors.js'
 import { newestTimeMs } from '../duckdb/parquet-lines.js'
-import { type StagedLines, stagedLine, writeParquet } from '../duckdb/write-parquet.js'
-import { type ReadTally, unreadable } from '../files/ndjson-files.js'
+import { writeParquet } from '../duckdb/write-parquet.js'
+import { unreadable } from '../files/ndjson-files.js'
 import { filesAt, isParquet } from '../files/sources.js'
 import { endReplacement, replaceSources, restName } from './journal.js'
-import { mergeByTime } from './merge-by-time.js'
+import type { StageData, Staged, StageMessage } from './stage-lines.js'
 
 export interface CompactOptions {
   /** A file that was not written to for so long is closed, in milliseconds. Default 10 minutes. */
@@ -143,40 +144,30 @@ function plannedOf(folder: string, sources: readonly Source[]): CompactedFiles {
   }
 }
 
-/** Merges the lines by time into one file, and those that a Parquet file cannot take into another. */
+/**
+ * In a thread of its own, whose memory is given back at its end: lines are made and let go faster than they are collected,
+ * and DuckDB needs that room next.
+ */
 async function stage(
   sources: readonly Source[],
   staged: string,
   rest: string,
   onBytes: (read: number) => void,
-): Promise<{ lines: StagedLines; restLines: number }> {
-  const files = { lines: new BufferedFile(staged), rest: new BufferedFile(rest) }
-  const tally: ReadTally = { files: 0, unreadableLines: 0 }
-  const lines: StagedLines = { count: 0, longest: 0 }
-  let restLines = 0
-  try {
-    for await (const { entry, text } of mergeByTime(
-      sources.map(({ file }) => file),
-      tally,
-    )) {
-      const line = entry === undefined ? undefined : stagedLine(entry, text)
-      if (line !== undefined) {
-        files.lines.write(line)
-        lines.count += 1
-        lines.longest = Math.max(lines.longest, line.length)
-      } else if (text.trim() !== '') {
-        files.rest.write(`${text}\n`)
-        restLines += 1
-      }
-      onBytes(tally.bytes ?? 0)
-    }
-    // A line that is too long to be read is in none of the two.
-    if (tally.unreadableLines > 0) throw tooLongError(sources)
-    return { lines, restLines }
-  } finally {
-    files.lines.close()
-    files.rest.close()
-  }
+): Promise<Staged> {
+  const data: StageData = { sources: sources.map(({ file }) => file), staged, rest }
+  const program = new URL(`./stage-thread${extname(import.meta.url)}`, import.meta.url)
+  const thread = new Worker(program, { workerData: data, resourceLimits: { maxYoungGenerationSizeMb: 16 } })
+  const result = await new Promise<Staged>((resolve, reject) => {
+    thread.on('message', (message: StageMessage) =>
+      'readBytes' in message ? onBytes(message.readBytes) : resolve(message),
+    )
+    thread.on('error', reject)
+    thread.on('exit', () => reject(new Error('The thread that merges lines ended early.')))
+  })
+  await thread.terminate()
+  // A line that is too long to be read is in none of the two.
+  if (result.unreadLines > 0) throw tooLongError(sources)
+  return result
 }
 
 function tooLongError(sources: readonly Source[]): ThroughlineError {
@@ -184,39 +175,6 @@ function tooLongError(sources: readonly Source[]): ThroughlineError {
     why: `It has more than 32 MB, in one of: ${sources.map(({ file }) => file).join(', ')}. Nothing was changed.`,
     fix: 'Move the file to another folder.',
   })
-}
-
-const BUFFERED_BYTES = 1024 * 1024
-
-/** The most that UTF-8 makes of a UTF-16 unit. */
-const BYTES_OF_UNIT = 3
-
-/** One buffer for all lines: a text and its bytes for each write would lie in memory until they are collected. */
-class BufferedFile {
-  readonly #descriptor: number
-  readonly #buffer = Buffer.allocUnsafe(BUFFERED_BYTES)
-  #filled = 0
-
-  constructor(path: string) {
-    this.#descriptor = fs.openSync(path, 'w')
-  }
-
-  write(line: string): void {
-    const mostBytes = line.length * BYTES_OF_UNIT
-    if (mostBytes > BUFFERED_BYTES - this.#filled) this.#flush()
-    if (mostBytes > BUFFERED_BYTES) fs.writeFileSync(this.#descriptor, line)
-    else this.#filled += this.#buffer.write(line, this.#filled)
-  }
-
-  close(): void {
-    this.#flush()
-    fs.closeSync(this.#descriptor)
-  }
-
-  #flush(): void {
-    fs.writeFileSync(this.#descriptor, this.#buffer.subarray(0, this.#filled))
-    this.#filled = 0
-  }
 }
 
 /** Runs of files that are compacted into one. */
