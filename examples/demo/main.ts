@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import pc from 'picocolors'
+import { checkJaeger, HITS_LINK, JAEGER_ENVIRONMENT, linkTo } from './jaeger.ts'
 import { endAll, findOnPath, freePort, start, waitFor } from './processes.ts'
 import { playScenario } from './scenario.ts'
 
@@ -18,9 +19,11 @@ const NEXT = join(REPOSITORY, 'node_modules/next/dist/bin/next')
 const SANDBOX = join(EXAMPLE, 'payment-sandbox/main.ts')
 const THROUGHLINE = join(REPOSITORY, 'dist/src/cli/main.js')
 
-const USAGE = `Usage: npm run demo -- [--once] [--port <number>]
+const USAGE = `Usage: npm run demo -- [--once] [--jaeger] [--port <number>]
 
   --once           end after the scenario: exit 0 when every expectation held, else 1
+  --jaeger         send spans to the Jaeger of http://localhost:16686 (JAEGER_URL, OTEL_EXPORTER_OTLP_ENDPOINT), and
+                   print links to them instead of the traces
   --port <number>  listen here instead of on a free port
   --help           this text
 
@@ -60,6 +63,10 @@ async function main(): Promise<number> {
   }
   // The demo reads its spans from local files, so a collector that the shell has set is left alone.
   delete (env as NodeJS.ProcessEnv).OTEL_EXPORTER_OTLP_ENDPOINT
+  if (options.jaeger) {
+    await step('Jaeger', checkJaeger)
+    Object.assign(env, JAEGER_ENVIRONMENT)
+  }
   const redisUrl = await step('Redis for the action written by hand', provideRedis)
   if (redisUrl === undefined) {
     console.log(
@@ -91,32 +98,51 @@ async function main(): Promise<number> {
   ]
   for (const { title, id, mustShow } of shown) {
     if (id === undefined) continue
+    if (options.jaeger) {
+      console.log(`\n${pc.bold(`The trace of ${title}`)}\n${linkTo(id)}`)
+      continue
+    }
     console.log(`\n${pc.bold(`The trace of ${title}`)}\n${pc.dim(`$ npx throughline trace ${id}`)}\n`)
     console.log(await readTrace(id, mustShow))
   }
+  if (options.jaeger) console.log(`\n${pc.bold('All uses of a key again')}\n${HITS_LINK}\n`)
   for (const { title, detail } of failed) console.error(pc.red(`Not met: ${title}: ${detail}`))
   if (options.once) return failed.length === 0 ? 0 : 1
 
   console.log(`${pc.bold('Open')}     ${url}   ${pc.dim('place an order, twice')}`)
   console.log(`${pc.bold('Charges')}  ${paymentUrl}/charges`)
-  console.log(
-    `${pc.bold('Traces')}   THROUGHLINE_DIR=${traceDirectory} npx throughline trace <x-correlation-id>`,
-  )
+  if (!options.jaeger)
+    console.log(
+      `${pc.bold('Traces')}   THROUGHLINE_DIR=${traceDirectory} npx throughline trace <x-correlation-id>`,
+    )
   console.log(pc.dim('Ctrl-C ends the demo.'))
   await untilInterrupted()
   return failed.length === 0 ? 0 : 1
 }
 
-function readOptions(): { once: boolean; help: boolean; port: number | undefined } | undefined {
+interface DemoOptions {
+  once: boolean
+  jaeger: boolean
+  help: boolean
+  port: number | undefined
+}
+
+function readOptions(): DemoOptions | undefined {
   try {
     const { values } = parseArgs({
-      options: { once: { type: 'boolean' }, help: { type: 'boolean' }, port: { type: 'string' } },
+      options: {
+        once: { type: 'boolean' },
+        jaeger: { type: 'boolean' },
+        help: { type: 'boolean' },
+        port: { type: 'string' },
+      },
     })
     const port = values.port === undefined ? undefined : Number(values.port)
     if (port !== undefined && !(Number.isInteger(port) && port > 0 && port < 65_536)) {
       throw new Error(`--port must be a number from 1 to 65535, received "${values.port}".`)
     }
-    return { once: values.once ?? false, help: values.help ?? false, port }
+    const { once = false, jaeger = false, help = false } = values
+    return { once, jaeger, help, port }
   } catch (error) {
     console.error(`${error instanceof Error ? error.message : error}\n\n${USAGE}`)
     return undefined
