@@ -58,6 +58,8 @@ export interface RequestContext {
   isActionRunning?: boolean
   /** The first span of the request: what a trace search looks at. */
   firstSpan?: Span | undefined
+  /** When its first span started, on the clock of the system and on that of `performance.now()`. */
+  clock?: { epochMs: number; nowMs: number }
   /** The span that Next names after the route; the first one, but for a proxied request. */
   routeSpan?: Span | undefined
   /** Where the server hook opened the context: true until the response is closed. */

@@ -5,11 +5,13 @@
 import type { Span } from '@opentelemetry/api'
 import { type RequestContext, tryGetContext } from '../context/index.js'
 import { ATTRIBUTE } from './names.js'
+import { alignStart } from './span-start.js'
 
-/** Stamps the correlation ID on a span that starts, and remembers the request's first span. */
+/** Stamps the correlation ID on a span that starts, sets its start right, and remembers the request's first span. */
 export function adoptSpan(span: Span): void {
   const requestContext = tryGetContext()
   if (requestContext === undefined) return
+  alignStart(span, requestContext)
   span.setAttribute(ATTRIBUTE.correlationId, requestContext.correlationId)
   if (requestContext.firstSpan !== undefined) return
   requestContext.firstSpan = span

@@ -11,6 +11,7 @@ import { stripVTControlCharacters } from 'node:util'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import packageJson from '../../package.json' with { type: 'json' }
+import { jaegerUrlOf, linkStyle } from '../../src/cli/terminal/jaeger-link.ts'
 import { printable, printableJson, textWidth } from '../../src/cli/terminal/printable.ts'
 import { terminalOf } from '../../src/cli/terminal/terminal.ts'
 import { renderTrace } from '../../src/cli/traces/render-trace.ts'
@@ -64,6 +65,30 @@ POST /checkout ⚑  303                                                  48.2 ms
     for (const id of ['order-7', 'order-', '4bf92f', TRACE.toUpperCase()]) {
       expect(run('trace', id).stdout).toBe(stdout)
     }
+  })
+
+  it.each([
+    ['http://localhost:16686', `http://localhost:16686/trace/${TRACE}`],
+    ['https://traces.example.com/jaeger/', `https://traces.example.com/jaeger/trace/${TRACE}`],
+  ])('prints the link to Jaeger, whose page THROUGHLINE_JAEGER_URL=%s names', (jaeger, link) => {
+    writeCheckout()
+    const env = { THROUGHLINE_JAEGER_URL: jaeger }
+    expect(run('trace', TRACE, env).stdout).toContain(`\njaeger       ${link}\n`)
+    const unknown = 'f'.repeat(32)
+    expect(run('trace', unknown, env).stderr).toContain(`In Jaeger:  ${link.replace(TRACE, unknown)},`)
+    expect(run('trace', 'no-trace-id', env).stderr).not.toContain('In Jaeger')
+  })
+
+  it('prints no link to what is no page', () => {
+    for (const jaeger of ['localhost:16686', 'javascript:alert(1)', '\u001b]8;;x', ''])
+      expect(jaegerUrlOf({ THROUGHLINE_JAEGER_URL: jaeger })).toBeUndefined()
+    const links = { hasLinks: true, jaegerUrl: 'http://localhost:16686' }
+    expect(linkStyle(TRACE, links)('4bf9')).toBe(
+      `\x1b]8;;http://localhost:16686/trace/${TRACE}\x1b\\4bf9\x1b]8;;\x1b\\`,
+    )
+    for (const traceId of [undefined, 'order-7', '\u001b\\'.repeat(16), '../'.repeat(11).slice(0, 32)])
+      expect(linkStyle(traceId, links)('4bf9')).toBe('4bf9')
+    expect(linkStyle(TRACE, { ...links, hasLinks: false })('4bf9')).toBe('4bf9')
   })
 
   it('names the IDs when several begin alike, exit 1', () => {

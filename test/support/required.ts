@@ -5,6 +5,7 @@
 
 /** A part that a test needs and a machine may lack. */
 export type RequiredPart =
+  | 'jaeger'
   | 'jq'
   | 'redis'
   | 'postgres'

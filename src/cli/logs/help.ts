@@ -34,6 +34,7 @@ Examples:
 With --json, each line as it was written; of counts, one document: [{ "values": { "action": … }, "count" }]; of --sql,
 an object a line. With --csv, a heading and rows: of lines, the fields that --fields names.
 
-On a terminal the lines are shown by $PAGER, else less; PAGER= or --no-pager prints them.
+On a terminal the lines are shown by $PAGER, else less; PAGER= or --no-pager prints them. With
+THROUGHLINE_JAEGER_URL=http://localhost:16686 an ID there is a link to its trace.
 
 Exit status: 0 found, 1 nothing found or failed, 2 usage.`

@@ -3,6 +3,7 @@ import type { FieldPath } from '../../query/filter/ast.js'
 import { type LogEntry, valueAt } from '../../query/filter/match.js'
 import { printField } from '../../query/filter/print.js'
 import { storedLog } from '../../query/logs/log-files.js'
+import { linkStyle } from '../terminal/jaeger-link.js'
 import { paint, type Segment } from '../terminal/paint.js'
 import type { Colors, Terminal } from '../terminal/terminal.js'
 import { localTime } from '../terminal/times.js'
@@ -33,7 +34,12 @@ export function renderLog(
   const segments: Segment[] = [
     { text: local === undefined ? '' : `${local.date} ${local.time}  `, style: colors.dim },
     { text: log.level.padEnd(LEVEL_WIDTH), ...(style && { style }) },
-    { text: `  ${id.slice(0, ID_DIGITS).padEnd(ID_DIGITS)}`, style: idStyle(id, colors) },
+    { text: '  ' },
+    {
+      text: id.slice(0, ID_DIGITS),
+      style: (text) => linkStyle(log.traceId, terminal)(idStyle(id, colors)(text)),
+    },
+    { text: ' '.repeat(Math.max(0, ID_DIGITS - id.length)) },
     { text: `  ${log.message}`, ...(style && { style }) },
     { text: shown.length === 0 ? '' : `  ${shown.join(' ')}`, style: colors.dim },
   ]

@@ -1,5 +1,6 @@
 /** What the output can show. */
 import picocolors from 'picocolors'
+import { jaegerUrlOf } from './jaeger-link.js'
 
 export type Colors = ReturnType<typeof picocolors.createColors>
 
@@ -28,6 +29,10 @@ export interface Terminal {
   width: number
   colors: Colors
   glyphs: Glyphs
+  /** Texts may be links. */
+  hasLinks: boolean
+  /** Where traces can be looked at: `THROUGHLINE_JAEGER_URL`. */
+  jaegerUrl: string | undefined
 }
 
 const DEFAULT_WIDTH = 100
@@ -84,6 +89,8 @@ export function terminalOf(
     width: stream.columns || DEFAULT_WIDTH,
     colors: picocolors.createColors(isColored),
     glyphs: isUtf8(env) ? UNICODE : ASCII,
+    hasLinks: isColored,
+    jaegerUrl: jaegerUrlOf(env),
   }
 }
 

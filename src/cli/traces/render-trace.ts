@@ -3,6 +3,7 @@ import type { FoundTrace } from '../../query/traces/find-trace.js'
 import type { LinkedTraces } from '../../query/traces/linked-traces.js'
 import type { TraceTree } from '../../query/traces/trace-tree.js'
 import { formatDuration } from '../terminal/durations.js'
+import { traceUrl } from '../terminal/jaeger-link.js'
 import { paint, paintRows, type Segment } from '../terminal/paint.js'
 import { plural } from '../terminal/plural.js'
 import type { Terminal } from '../terminal/terminal.js'
@@ -12,6 +13,9 @@ import { linkedLines } from './render-linked.js'
 import { errorOf, keyHitOf } from './span-summary.js'
 import { traceHeading } from './trace-heading.js'
 import { treeRows } from './tree-rows.js'
+
+/** Of many traces, the first are linked. */
+const MAX_LINKS = 3
 
 /**
  * The whole text, with a line end at its end.
@@ -48,6 +52,12 @@ function headerLines(found: FoundTrace, trees: readonly TraceTree[], terminal: T
   const lines = idsIn(found, trees).map(({ label, id, count = '' }) =>
     // IDs are there to be pasted: never cut.
     line(label, [{ text: id, style: colors.bold }, { text: count }], Number.POSITIVE_INFINITY),
+  )
+  const urls = found.traceIds
+    .slice(0, MAX_LINKS)
+    .flatMap((traceId) => traceUrl(traceId, terminal.jaegerUrl) ?? [])
+  lines.push(
+    ...urls.map((url, index) => line(index === 0 ? 'jaeger' : '', [{ text: url }], Number.POSITIVE_INFINITY)),
   )
   if (services.length > 0) lines.push(line('service', [{ text: services.join(', ') }]))
   const [first] = trees

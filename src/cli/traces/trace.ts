@@ -29,6 +29,8 @@ A request is found by:
   hash of a key     what \`throughline keys\` shows; its first use, then those that repeat it
 Of the first two the beginning is enough. A whole ID goes before a beginning, and these two before the others.
 
+With THROUGHLINE_JAEGER_URL=http://localhost:16686 it prints the link to each trace.
+
 Examples:
   $ throughline trace 4bf92f3577b34da6a3ce929d0e0e4736     a correlation ID or a trace ID
   $ throughline trace 4bf92f                               its beginning, if no other ID begins so
@@ -80,7 +82,7 @@ async function trace(id: string, options: TraceOptions): Promise<void> {
   )
   const answer = await findTrace(directory, id)
   if (answer.kind !== 'found') {
-    process.stderr.write(noTraceText(answer, id, directory))
+    process.stderr.write(noTraceText(answer, id, directory, process.env))
     process.exitCode = 1
     return
   }
