@@ -18,7 +18,7 @@ export const logs: Benchmark = {
   summary: 'time and memory of finding and counting log lines: throughline, DuckDB, grep, jq, lnav',
   async run(options) {
     const folder = mkdtempSync(join(tmpdir(), 'throughline-bench-logs-'))
-    atEnd(() => rmSync(folder, { recursive: true }))
+    atEnd(() => rmSync(folder, { recursive: true, force: true }))
     if (!hasGnuTime) progress('CPU time and memory are left out: they need GNU time (apt-get install time).')
     const versions = installedVersions()
     const corpus = await makeCorpus(folder, options)
