@@ -6,6 +6,7 @@ import type { Filter } from '../../src/query/filter/ast.ts'
 import { compileForDuckdb } from '../../src/query/filter/compile-duckdb.ts'
 import { matcherOf } from '../../src/query/filter/match.ts'
 import { parseFilter } from '../../src/query/filter/parse.ts'
+import { rankOf } from '../../src/query/filter/ranks.ts'
 import { askedFilter, askedLine } from './filters.ts'
 
 const instance = await DuckDBInstance.create(':memory:')
@@ -43,6 +44,27 @@ describe('a filter in DuckDB', () => {
     )
     expect(answered).toBeGreaterThan(1_000)
   }, 120_000)
+
+  it('reads every spelling of a time as JavaScript does, to the millisecond', async () => {
+    const days = ['2026-11-24', '1969-12-31', '2026-02-30', '2024-02-29', '2026-13-01']
+    const clocks = ['', 'T12:00', ' 12:00:05', 'T12:00:05.1', 'T12:00:05.1239', 'T23:59:59.123999999']
+    for (const day of days)
+      for (const clock of clocks)
+        for (const zone of clock === '' ? [''] : ['', 'Z', '+02:00', '-11:30']) {
+          const time = day + clock + zone
+          const ms = rankOf(['time'], time)
+          const [seen, next] = await Promise.all(
+            [ms, Number(ms) + 1].map((value) =>
+              duckdbAnswers(
+                { kind: 'compare', field: ['time'], comparison: '=', value: value as number },
+                JSON.stringify({ time }),
+              ),
+            ),
+          )
+          if (typeof ms === 'number') expect({ time, seen, next }).toEqual({ time, seen: true, next: false })
+          else expect(await duckdbAnswers(parseFilter(`time > 0`), JSON.stringify({ time }))).toBe(false)
+        }
+  })
 
   it('leaves a name that stands twice to JavaScript, which takes the last', async () => {
     const filter = parseFilter('level >= error')

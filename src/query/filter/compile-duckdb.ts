@@ -183,6 +183,9 @@ function numberInText(field: FieldPath, text: string): string {
   const number = `CASE WHEN regexp_full_match(${text}, '${NUMBER_TEXT}') AND isfinite(${double}) THEN ${double} END`
   if (isField(field, LEVEL_FIELD)) return `coalesce(CASE lower(${text}) ${LEVEL_NUMBERS} END, ${number})`
   if (!isField(field, TIME_FIELD)) return number
-  const moment = `CASE WHEN regexp_full_match(${text}, '${TIME_TEXT}') THEN epoch_ms(try_cast(${text} AS TIMESTAMPTZ)) END`
+  // DuckDB refuses a zone behind minutes; and JavaScript leaves out what is less than a millisecond.
+  const whole = `regexp_replace(${text}, '^(.{16})([Z+-]|$)', '\\1:00\\2')`
+  const ms = `floor(epoch_us(try_cast(${whole} AS TIMESTAMPTZ)) / 1000)`
+  const moment = `CASE WHEN regexp_full_match(${text}, '${TIME_TEXT}') THEN ${ms} END`
   return `coalesce(${moment}, ${number})`
 }

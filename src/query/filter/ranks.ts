@@ -26,12 +26,19 @@ function numberOf(field: FieldPath, text: string): number | undefined {
   }
   if (isField(field, TIME_FIELD) && TIME.test(text)) {
     const iso = text.length === 10 ? text : text.replace(' ', 'T') + (ZONE.test(text) ? '' : 'Z')
-    const ms = Date.parse(iso)
+    const ms = isDay(iso.slice(0, 10)) ? Date.parse(iso) : Number.NaN
     if (Number.isFinite(ms)) return ms
   }
   if (!NUMBER.test(text)) return undefined
   const number = Number(text)
   return Number.isFinite(number) ? number : undefined
+}
+
+/** Date.parse takes the 30th of February for the 2nd of March. */
+function isDay(text: string): boolean {
+  if (Number(text.slice(8)) <= 28) return true
+  const ms = Date.parse(text)
+  return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text)
 }
 
 export function isField(field: FieldPath, name: string): boolean {
