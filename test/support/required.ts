@@ -16,7 +16,7 @@ export type RequiredPart =
   | 'loki'
 
 /** Too long in the making to be had everywhere: `all` does not ask for them. */
-const BY_NAME_ALONE: readonly RequiredPart[] = ['loki']
+const BY_NAME_ALONE: readonly RequiredPart[] = ['jaeger', 'loki']
 
 /**
  * Call it when `name` was not found; skip the tests that need it when it returns.
