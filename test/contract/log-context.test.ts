@@ -1,7 +1,9 @@
 /** Lines of context: what the same request wrote around a found line. */
+
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { inContext, type ReadLine } from '../../src/query/logs/context-lines.ts'
+import { inContext } from '../../src/query/logs/context-lines.ts'
+import type { ReadLine } from '../../src/query/logs/log-line.ts'
 
 interface Written {
   id: string | undefined

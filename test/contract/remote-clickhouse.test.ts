@@ -1,4 +1,5 @@
 /** Logs in a real ClickHouse are found as they are in a file. */
+
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -10,7 +11,8 @@ import type { Filter } from '../../src/query/filter/ast.ts'
 import { type LogEntry, matcherOf } from '../../src/query/filter/match.ts'
 import { parseFilter } from '../../src/query/filter/parse.ts'
 import { printFilter } from '../../src/query/filter/print.ts'
-import { openRemote, type RemoteQuery } from '../../src/query/remote/index.ts'
+import type { RemoteQuery } from '../../src/query/remote/contract.ts'
+import { openRemote } from '../../src/query/remote/index.ts'
 import { startClickhouse } from '../support/clickhouse.ts'
 import { freePort } from '../support/free-port.ts'
 import { filtersOfRecords, otelRecords, type TestRecord } from './otel-records.ts'

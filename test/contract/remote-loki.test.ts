@@ -1,11 +1,13 @@
 /** Logs in a real Loki are found as they are in a file. */
+
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Filter } from '../../src/query/filter/ast.ts'
 import { type LogEntry, matcherOf } from '../../src/query/filter/match.ts'
 import { parseFilter } from '../../src/query/filter/parse.ts'
 import { printFilter } from '../../src/query/filter/print.ts'
-import { openRemote, type RemoteQuery } from '../../src/query/remote/index.ts'
+import type { RemoteQuery } from '../../src/query/remote/contract.ts'
+import { openRemote } from '../../src/query/remote/index.ts'
 import { eventually } from '../support/eventually.ts'
 import { freePort } from '../support/free-port.ts'
 import { type LokiServer, startLoki } from '../support/loki.ts'

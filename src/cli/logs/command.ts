@@ -1,11 +1,12 @@
 /** `throughline logs [filter] [files…]`. */
+
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import { isThroughlineError, type ThroughlineError } from '../../errors.js'
 import { bytesOfFiles, filesAtAll, STDIN } from '../../query/files/sources.js'
 import { FilterSyntaxError } from '../../query/filter/syntax-error.js'
-import type { RemoteLogs } from '../../query/remote/index.js'
+import type { RemoteLogs } from '../../query/remote/contract.js'
 import { LOGS_FOLDER, localDirectory } from '../../telemetry/local-directory.js'
 import { countArgument } from '../arguments/count-argument.js'
 import { spanArgument } from '../arguments/span-argument.js'

@@ -1,10 +1,11 @@
 /** What `throughline logs` can be told. */
+
 import { InvalidArgumentError } from 'commander'
 import type { FieldPath } from '../../query/filter/ast.js'
 import { parseField } from '../../query/filter/parse.js'
 import type { Aggregate } from '../../query/logs/aggregate.js'
 import type { LogQuery } from '../../query/logs/find-logs.js'
-import type { RemoteLogs } from '../../query/remote/index.js'
+import type { RemoteLogs } from '../../query/remote/contract.js'
 import type { FilterOptions } from './log-filter.js'
 
 export interface LogsOptions extends FilterOptions {

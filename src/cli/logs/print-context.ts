@@ -1,6 +1,7 @@
 /** Found lines with what the same request wrote around them, each group under a blank line. */
-import type { ReadLine } from '../../query/logs/context-lines.js'
+
 import { findLogsInContext } from '../../query/logs/find-logs.js'
+import type { ReadLine } from '../../query/logs/log-line.js'
 import type { Output } from '../terminal/output.js'
 import type { Terminal } from '../terminal/terminal.js'
 import type { LogsOptions, Question } from './options.js'

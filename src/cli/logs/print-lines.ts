@@ -1,5 +1,7 @@
 /** Found lines, one after the other. */
-import { type FoundLine, findLogs } from '../../query/logs/find-logs.js'
+
+import { findLogs } from '../../query/logs/find-logs.js'
+import type { FoundLine } from '../../query/logs/log-line.js'
 import type { Output } from '../terminal/output.js'
 import { printableJson } from '../terminal/printable.js'
 import type { Terminal } from '../terminal/terminal.js'

@@ -1,10 +1,11 @@
 /** Lines in a file of their own, for readers that read nothing else. */
+
 import { createWriteStream, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { FoundLine } from '../logs/find-logs.js'
+import type { FoundLine } from '../logs/log-line.js'
 
 export interface StagedLines {
   file: string

@@ -2,13 +2,10 @@
  * Found lines with what the same request wrote around them: lines that stand beside each other in a file mostly belong
  * to others.
  */
+
 import { LOG_FIELD } from '../../telemetry/names.js'
 import { parseObject } from '../files/loose-json.js'
-import type { FoundLine } from './find-logs.js'
-
-export interface ReadLine extends FoundLine {
-  isFound: boolean
-}
+import type { ReadLine } from './log-line.js'
 
 /** Bounds on what is kept, for a file may hold any number of requests: lines, and their length in UTF-16 units. */
 const MAX_KEPT_LINES = 20_000

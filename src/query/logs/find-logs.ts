@@ -5,9 +5,10 @@ import type { ReadOptions, ReadTally } from '../files/ndjson-files.js'
 import { readSources } from '../files/sources.js'
 import type { Filter } from '../filter/ast.js'
 import { noteFields } from '../filter/fields.js'
-import { type LogEntry, matcherOf } from '../filter/match.js'
+import { matcherOf } from '../filter/match.js'
 import { type Sieve, sieveOf } from '../filter/sieve.js'
-import { inContext, type ReadLine } from './context-lines.js'
+import { inContext } from './context-lines.js'
+import type { FoundLine, ReadLine } from './log-line.js'
 
 export interface LogQuery {
   /** Files, folders, `-`. */
@@ -24,12 +25,6 @@ export interface LogQuery {
 
 /** So many lines are parsed for their fields' names, whatever the filter. */
 export const SAMPLED_LINES = 1_000
-
-export interface FoundLine {
-  /** As it was written. */
-  text: string
-  entry: LogEntry
-}
 
 /** @throws {ThroughlineError} `FILES_UNREADABLE` */
 export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {

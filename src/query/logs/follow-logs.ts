@@ -4,12 +4,14 @@
  *
  * Files are looked at again and again: a notice of a change does not reach a container, nor a network's disk.
  */
+
 import { closeSync, fstatSync, openSync, type Stats, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bytesBetween, lastLineEnd } from '../files/file-slices.js'
 import { isMissing, linesOf, type ReadTally, unreadable } from '../files/ndjson-files.js'
 import { filesAt, isPlainFile } from '../files/sources.js'
-import { type FoundLine, type LogQuery, lineSelection, readLines } from './find-logs.js'
+import { type LogQuery, lineSelection, readLines } from './find-logs.js'
+import type { FoundLine } from './log-line.js'
 
 const EVERY_MS = 250
 

@@ -1,9 +1,11 @@
 /** The last lines that a filter finds. Files are read from their ends, for these lines are mostly found there. */
+
 import { closeSync, fstatSync, openSync } from 'node:fs'
 import { bytesBetween, lastLineEnd } from '../files/file-slices.js'
 import { linesOf, type ReadOptions, unreadable } from '../files/ndjson-files.js'
 import { filesAtAll, isPlainFile, readSources } from '../files/sources.js'
-import { type FoundLine, type LogQuery, lineSelection, readLines } from './find-logs.js'
+import { type LogQuery, lineSelection, readLines } from './find-logs.js'
+import type { FoundLine } from './log-line.js'
 
 /** What is read at once, of a file's end. */
 const SLICE_BYTES = 4 * 1024 * 1024

@@ -4,6 +4,7 @@
  *
  *   clickhouse://user:password@host:8123/database?table=otel_logs
  */
+
 import { ThroughlineError } from '../../errors.js'
 import { asObject, type JsonObject, parseObject } from '../files/loose-json.js'
 import type { FieldPath } from '../filter/ast.js'
@@ -12,8 +13,8 @@ import { fieldsOf } from '../filter/fields.js'
 import { type LogEntry, matcherOf } from '../filter/match.js'
 import { attributesOf } from '../filter/otel-fields.js'
 import { overlapOf, type TimeRange, timeRangeOf } from '../filter/time-range.js'
-import type { FoundLine } from '../logs/find-logs.js'
-import type { RemoteLogs, RemoteQuery } from './index.js'
+import type { FoundLine } from '../logs/log-line.js'
+import type { RemoteLogs, RemoteQuery } from './contract.js'
 import { asAskedFor, entryOf } from './otel-entry.js'
 import { post, refused, type Server, serverOf } from './request.js'
 

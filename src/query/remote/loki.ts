@@ -3,6 +3,7 @@
  *
  *   loki+http://user:password@host:3100?format=otlp&selector={service_name="shop"}&tenant=team-a
  */
+
 import { ThroughlineError } from '../../errors.js'
 import { asObject, objectsOf, parseObject } from '../files/loose-json.js'
 import type { FieldPath } from '../filter/ast.js'
@@ -10,8 +11,8 @@ import { attributeOfLabel, compileLogql, type LokiFormat, OTHER_LABELS } from '.
 import { fieldsOf } from '../filter/fields.js'
 import { type LogEntry, matcherOf } from '../filter/match.js'
 import { overlapOf, timeRangeOf } from '../filter/time-range.js'
-import type { FoundLine } from '../logs/find-logs.js'
-import type { RemoteLogs, RemoteQuery } from './index.js'
+import type { FoundLine } from '../logs/log-line.js'
+import type { RemoteLogs, RemoteQuery } from './contract.js'
 import { asAskedFor, entryOf } from './otel-entry.js'
 import { post, refused, type Server, serverOf } from './request.js'
 
