@@ -5,7 +5,7 @@ import { printField } from '../../query/filter/print.js'
 import { storedLog } from '../../query/logs/log-files.js'
 import { LOG_FIELD } from '../../telemetry/names.js'
 import { csvRow } from '../terminal/csv.js'
-import type { LineFormat } from './print-lines.js'
+import type { LineFormat } from './line-format.js'
 
 /** What --csv has of a line, unless --fields says. */
 const DEFAULT_FIELDS: readonly FieldPath[] = [

@@ -4,8 +4,9 @@ import { findLogsInContext } from '../../query/logs/find-logs.js'
 import type { ReadLine } from '../../query/logs/log-line.js'
 import type { Output } from '../terminal/output.js'
 import type { Terminal } from '../terminal/terminal.js'
+import type { WriteLine } from './line-format.js'
 import type { LogsOptions, Question } from './options.js'
-import { lineFormatOf, type WriteLine } from './print-lines.js'
+import { lineFormatOf } from './print-lines.js'
 
 interface ContextFormat {
   write: WriteLine

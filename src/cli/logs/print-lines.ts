@@ -5,17 +5,9 @@ import type { FoundLine } from '../../query/logs/log-line.js'
 import type { Output } from '../terminal/output.js'
 import { printableJson } from '../terminal/printable.js'
 import type { Terminal } from '../terminal/terminal.js'
+import type { LineFormat } from './line-format.js'
 import type { LogsOptions, Question } from './options.js'
 import { renderLog } from './render-log.js'
-
-/** A found line as a text, with its line end. */
-export type WriteLine = (line: FoundLine) => string
-
-export interface LineFormat {
-  /** Above the lines. */
-  heading: string
-  write: WriteLine
-}
 
 export async function lineFormatOf(
   { json, csv, fields }: LogsOptions,
