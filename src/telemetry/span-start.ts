@@ -11,13 +11,15 @@ interface RecordingSpan {
   startTime?: HrTime
   /** True where whoever started it said when. */
   _startTimeProvided?: boolean
+  /** Its start on the fine clock: the end is so much later than `startTime` as that clock has gone on from here. */
+  _performanceStartTime?: number
 }
 
 /** The fine clock's distance is added to the start of the request's first span. A span of another kind is left alone. */
 export function alignStart(span: Span, requestContext: RequestContext): void {
   const recording = span as RecordingSpan
-  if (!Array.isArray(recording.startTime) || recording._startTimeProvided !== false) return
-  const nowMs = performance.now()
+  const { _startTimeProvided: isProvided, _performanceStartTime: nowMs } = recording
+  if (!Array.isArray(recording.startTime) || isProvided !== false || nowMs === undefined) return
   requestContext.clock ??= { epochMs: epochMsOf(recording.startTime), nowMs }
   const { clock } = requestContext
   recording.startTime = hrTimeOf(clock.epochMs + (nowMs - clock.nowMs))
@@ -29,5 +31,5 @@ function epochMsOf([seconds, nanoseconds]: HrTime): number {
 
 function hrTimeOf(epochMs: number): HrTime {
   const seconds = Math.floor(epochMs / 1e3)
-  return [seconds, Math.round((epochMs - seconds * 1e3) * 1e6)]
+  return [seconds, Math.floor((epochMs - seconds * 1e3) * 1e6)]
 }
