@@ -290,6 +290,13 @@ describe('throughline logs', () => {
       ).toEqual(errors.slice(-count))
   })
 
+  it('finds any number of last lines in a packed file', () => {
+    const file = join(directory, 'many.ndjson.gz')
+    const lines = Array.from({ length: 300_000 }, (_, n) => `{"n":${n}}\n`)
+    writeFileSync(file, zlib.gzipSync(lines.join('')))
+    expect(run(['logs', file, '-n', '250000', '--json']).stdout === lines.slice(-250_000).join('')).toBe(true)
+  })
+
   it('shows each line among those of its request with -C, marked', () => {
     const request = (id: string, n: number, level = 30) => ({
       level,

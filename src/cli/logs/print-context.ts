@@ -1,6 +1,7 @@
 /** Found lines with what the same request wrote around them, each group under a blank line. */
 
 import { findLogsInContext } from '../../query/logs/find-logs.js'
+import { lastOf } from '../../query/logs/last-of.js'
 import type { ReadLine } from '../../query/logs/log-line.js'
 import type { Output } from '../terminal/output.js'
 import type { Terminal } from '../terminal/terminal.js'
@@ -28,12 +29,6 @@ export async function answerContext(
   if (isBare) await output.write(format.heading)
   const kept = options.count === undefined ? groups : await lastOf(groups, options.count)
   return printContext(kept, { write: format.write, isBare, terminal }, output)
-}
-
-async function lastOf<T>(values: AsyncIterable<T>, count: number): Promise<T[]> {
-  const last: T[] = []
-  for await (const value of values) if (last.push(value) > count) last.shift()
-  return last
 }
 
 /** Stops when nobody reads any more. */

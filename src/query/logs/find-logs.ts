@@ -28,7 +28,11 @@ export const SAMPLED_LINES = 1_000
 
 /** @throws {ThroughlineError} `FILES_UNREADABLE` */
 export async function* findLogs(query: LogQuery): AsyncGenerator<FoundLine> {
-  const lines = readSources(query.paths, lineSelection(query))
+  yield* foundIn(readSources(query.paths, lineSelection(query)), query)
+}
+
+/** Those of the given lines that are found; what is no line is counted. */
+export async function* foundIn(lines: AsyncIterable<string>, query: LogQuery): AsyncGenerator<FoundLine> {
   for await (const line of readLines(lines, query)) if (line.isFound) yield line
 }
 

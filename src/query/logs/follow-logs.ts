@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { bytesBetween, lastLineEnd } from '../files/file-slices.js'
 import { isMissing, linesOf, type ReadTally, unreadable } from '../files/ndjson-files.js'
 import { filesAt, isPlainFile } from '../files/sources.js'
-import { type LogQuery, lineSelection, readLines } from './find-logs.js'
+import { foundIn, type LogQuery, lineSelection } from './find-logs.js'
 import type { FoundLine } from './log-line.js'
 
 const EVERY_MS = 250
@@ -53,14 +53,14 @@ export async function followLogs(query: FollowQuery): Promise<FollowedLogs> {
 
 async function* linesOfFollowed(followed: FollowedFiles, query: FollowQuery): AsyncGenerator<FoundLine> {
   const { paths, tally, signal, everyMs = EVERY_MS } = query
+  const selection = lineSelection(query)
   try {
     while (!signal.aborted) {
       // Those that are open first: one that was renamed may have got lines before another took its place.
       for (const isLooked of [false, true]) {
         if (isLooked) await followed.look(paths, 'at-start')
         for (const bytes of followed.grown()) {
-          const lines = linesOf(bytes, lineSelection(query), tally)
-          for await (const line of readLines(lines, query)) if (line.isFound) yield line
+          yield* foundIn(linesOf(bytes, selection, tally), query)
         }
       }
       await sleep(everyMs, undefined, { signal }).catch(() => {})

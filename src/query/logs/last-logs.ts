@@ -4,7 +4,8 @@ import { closeSync, fstatSync, openSync } from 'node:fs'
 import { bytesBetween, lastLineEnd } from '../files/file-slices.js'
 import { linesOf, type ReadOptions, unreadable } from '../files/ndjson-files.js'
 import { filesAtAll, isPlainFile, readSources } from '../files/sources.js'
-import { type LogQuery, lineSelection, readLines } from './find-logs.js'
+import { foundIn, type LogQuery, lineSelection } from './find-logs.js'
+import { lastOf } from './last-of.js'
 import type { FoundLine } from './log-line.js'
 
 /** What is read at once, of a file's end. */
@@ -23,17 +24,11 @@ export async function findLastLogs(
 ): Promise<FoundLine[]> {
   const files = await filesAtAll(query.paths)
   const options = lineSelection(query)
-  const found: FoundLine[] = []
+  let found: FoundLine[] = []
   for (const file of files.reverse()) {
     if (ends !== undefined && isPlainFile(file) && !ends.has(file)) continue
     for await (const lines of slicesFromEnd(file, options, ends?.get(file))) {
-      const ofSlice: FoundLine[] = []
-      for await (const line of readLines(lines, query)) {
-        if (!line.isFound) continue
-        ofSlice.push(line)
-        if (ofSlice.length > count - found.length) ofSlice.shift()
-      }
-      found.unshift(...ofSlice)
+      found = [...(await lastOf(foundIn(lines, query), count - found.length)), ...found]
       if (found.length >= count) return found
     }
   }

@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import { LOGS_FOLDER } from '../../telemetry/local-directory.js'
 import { LOG_FIELD } from '../../telemetry/names.js'
-import { asText, type JsonObject, parseObject } from '../files/loose-json.js'
+import { asText, definedOf, type JsonObject, parseObject } from '../files/loose-json.js'
 import type { ReadOptions } from '../files/ndjson-files.js'
 import { readFolder } from '../files/sources.js'
 import { LEVELS } from '../filter/ast.js'
@@ -63,10 +63,4 @@ export function storedLog(entry: JsonObject): StoredLog {
 export function epochMsOf(time: unknown): number | undefined {
   const ms = typeof time === 'string' ? Date.parse(time) : time
   return typeof ms === 'number' && Number.isFinite(ms) ? ms : undefined
-}
-
-type Defined<T> = { [K in keyof T]?: NonNullable<T[K]> }
-
-function definedOf<T extends object>(values: T): Defined<T> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>
 }
