@@ -5,6 +5,7 @@ import { Command } from 'commander'
 import { type CompactSummary, compact } from '../../query/compact/compact.js'
 import { LOGS_FOLDER, localDirectory } from '../../telemetry/local-directory.js'
 import { spanArgument } from '../arguments/span-argument.js'
+import { plural } from '../terminal/plural.js'
 import { printable, printableDocument } from '../terminal/printable.js'
 import { showProgress } from '../terminal/progress.js'
 
@@ -90,7 +91,7 @@ function textOf(
         return [`${printable(folder)}: nothing to compact.`]
       return [
         ...compacted.map(({ sources, parquet, lines, restLines, bytesBefore, bytesAfter }) => {
-          const files = `${sources.length} ${sources.length === 1 ? 'file' : 'files'}`
+          const files = plural(sources.length, 'file')
           if (isDryRun) return `would compact ${files}, ${sizeText(bytesBefore)}, into ${printable(parquet)}`
           const rest = restLines === 0 ? '' : `; ${restLines} that are no JSON stay as text`
           return `${printable(parquet)}: ${lines} lines of ${files}, ${sizeText(bytesBefore)} to ${sizeText(bytesAfter)}${rest}`

@@ -6,6 +6,7 @@ import { fieldsOf, nearestName } from '../../query/filter/fields.js'
 import { SAMPLED_LINES } from '../../query/logs/find-logs.js'
 import type { RemoteLogs } from '../../query/remote/contract.js'
 import { formatDuration } from '../terminal/durations.js'
+import { plural } from '../terminal/plural.js'
 import { printable } from '../terminal/printable.js'
 import type { Question } from './options.js'
 
@@ -25,7 +26,7 @@ export function nothingFoundText(question: Question, paths: readonly string[]): 
 }
 
 function filesText(paths: readonly string[], tally: ReadTally): string {
-  const files = `${tally.files} ${tally.files === 1 ? 'file' : 'files'}`
+  const files = plural(tally.files, 'file')
   return `${paths.map(printable).join(', ')}: ${files}. ${brokenText(tally)}`.trimEnd()
 }
 

@@ -1,5 +1,6 @@
 /** What is said when `throughline traces` finds nothing. */
 import type { NoTraces } from '../../query/traces/list-traces.js'
+import { plural } from '../terminal/plural.js'
 import { printable } from '../terminal/printable.js'
 
 /** What was asked for by name. */
@@ -11,8 +12,8 @@ interface Asked {
 
 export function noTracesText(answer: NoTraces, asked: Asked, directory: string): string {
   const { spanFiles, unreadableLines: torn, unmatched, leftOut } = answer
-  const files = spanFiles === 1 ? '1 span file' : `${spanFiles} span files`
-  const traces = unmatched === 1 ? '1 trace' : `${unmatched} traces`
+  const files = plural(spanFiles, 'span file')
+  const traces = plural(unmatched, 'trace')
   const read = `  Looked in:  ${printable(directory)}: ${files}, ${traces}.`
   return [
     'throughline: no trace found.',

@@ -1,8 +1,8 @@
 /** Parts of a file that grows, each of whole lines. */
 import { readSync } from 'node:fs'
+import { LINE_END } from './line-selection.js'
 import type { ByteSource, ReadTally } from './ndjson-files.js'
 
-const LINE_END = 0x0a
 const BLOCK_BYTES = 64 * 1024
 
 /** Its bytes from `start` up to `end`. */

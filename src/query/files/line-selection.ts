@@ -4,7 +4,8 @@ import { matcherOf } from '../filter/match.js'
 import type { Sieve } from '../filter/sieve.js'
 import { parseObject } from './loose-json.js'
 
-const [LINE_END, CARRIAGE_RETURN, OPENING_BRACE, CLOSING_BRACE] = [0x0a, 0x0d, 0x7b, 0x7d]
+export const LINE_END = 0x0a
+const [CARRIAGE_RETURN, OPENING_BRACE, CLOSING_BRACE] = [0x0d, 0x7b, 0x7d]
 
 export interface LinesWanted {
   /** Only lines that have at least one of these texts. Default: all lines. */

@@ -27,3 +27,10 @@ export function objectsOf(value: unknown): JsonObject[] {
 export function asText(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined
 }
+
+type Defined<T> = { [K in keyof T]?: NonNullable<T[K]> }
+
+/** Without what is undefined. */
+export function definedOf<T extends object>(values: T): Defined<T> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>
+}

@@ -9,15 +9,13 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { setImmediate } from 'node:timers/promises'
 import { ThroughlineError } from '../../errors.js'
 import type { Filter } from '../filter/ast.js'
-import { type LinesWanted, selectionOf, textsAt } from './line-selection.js'
+import { LINE_END, type LinesWanted, selectionOf, textsAt } from './line-selection.js'
 
 /** What a core's cache holds: of larger ones each byte is fetched from memory twice. */
 export const CHUNK_BYTES = 256 * 1024
 
 /** A longer line is skipped and counted, in bytes: twice the largest file that we write ourselves. */
 export const MAX_LINE_BYTES = 32 * 1024 * 1024
-
-const LINE_END = 0x0a
 
 /** What was read so far, for the message when nothing is found. */
 export interface ReadTally {

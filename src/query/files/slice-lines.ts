@@ -1,9 +1,7 @@
 /** The lines that begin in a part of a file, whichever thread reads the parts beside it. */
 import { closeSync, openSync, readSync } from 'node:fs'
-import { type Selection, textsAt } from './line-selection.js'
+import { LINE_END, type Selection, textsAt } from './line-selection.js'
 import { CHUNK_BYTES, isMissing, MAX_LINE_BYTES, unreadable } from './ndjson-files.js'
-
-const LINE_END = 0x0a
 
 export interface Slice {
   path: string

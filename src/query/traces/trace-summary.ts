@@ -3,7 +3,7 @@
  * parents. Pure; the order in which spans come does not matter.
  */
 import { ATTRIBUTE } from '../../telemetry/names.js'
-import { asText } from '../files/loose-json.js'
+import { asText, definedOf } from '../files/loose-json.js'
 import { kept, keptName } from './kept-text.js'
 import type { AttributeValue, StoredSpan } from './span-files.js'
 
@@ -184,10 +184,4 @@ function textOf(value: AttributeValue | undefined, keep: (text: string) => strin
 
 function numberOf(value: AttributeValue | undefined): number | undefined {
   return typeof value === 'number' ? value : undefined
-}
-
-type Defined<T> = { [K in keyof T]?: NonNullable<T[K]> }
-
-function definedOf<T extends object>(values: T): Defined<T> {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as Defined<T>
 }
